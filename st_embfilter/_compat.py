@@ -1,0 +1,60 @@
+"""The few places where the supported sentence-transformers releases (5.1 to 6.x) differ."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+try:
+    from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+
+    LOADING_KWARGS = ("model_kwargs", "processor_kwargs", "config_kwargs")
+except ImportError:
+    from sentence_transformers.models import Dense, Pooling, Transformer
+
+    LOADING_KWARGS = ("model_args", "tokenizer_args", "config_args")
+
+__all__ = ["Dense", "Pooling", "Transformer"]
+
+
+def load_backbone(
+    location: str, dtype: torch.dtype | str, common: dict[str, Any]
+) -> Transformer:
+    """sentence-transformers' Transformer of a checkpoint's decoder, without its head.
+
+    Args:
+        location: A folder or hub id.
+        dtype: The weights' dtype, or ``"auto"`` for the stored one.
+        common: What transformers is told for model, tokenizer and configuration alike
+            (``revision``, ``gguf_file``).
+    """
+    model, processor, config = LOADING_KWARGS
+    kwargs = {model: {"dtype": dtype, **common}, processor: dict(common), config: dict(common)}
+    return Transformer(location, **kwargs)
+
+
+def last_token_pooling(width: int) -> Pooling:
+    """sentence-transformers' pooling of the last token that is not padding."""
+    return Pooling(width, pooling_mode="lasttoken")
+
+
+def pooling_modes(pooling: Pooling) -> tuple[str, ...]:
+    """The names of a Pooling's modes, as ``("lasttoken",)``."""
+    if hasattr(pooling, "get_pooling_mode_str"):
+        return tuple(pooling.get_pooling_mode_str().split("+"))
+    mode = pooling.pooling_mode
+    return (mode,) if isinstance(mode, str) else tuple(mode)
+
+
+def set_text_only(transformer: Transformer, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a Transformer its tokenizer, and have it encode plain text.
+
+    From 6.0 on, a Transformer whose tokenizer has a chat template lists the modality "message",
+    and then wraps every plain text in that template.
+    """
+    if hasattr(transformer, "modality_config"):
+        transformer.processor = tokenizer
+        transformer.modality_config = {"text": transformer.modality_config["text"]}
+        transformer.input_formatter.supported_modalities = ["text"]
+    else:
+        transformer.tokenizer = tokenizer

@@ -1,0 +1,104 @@
+"""Which singular directions are kept, and in what order.
+
+The names are the reference's, and say what is *removed*: ``edge`` removes both ends of the
+spectrum (EmbedFilter, arXiv 2606.07502), ``tail`` the smallest singular values, ``head`` the
+largest, ``mid`` the middle, ``random`` all but a random choice.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from st_embfilter.errors import BandError
+
+BandName = Literal["edge", "head", "tail", "mid", "random"]
+BAND_NAMES: tuple[str, ...] = get_args(BandName)
+
+
+def kept_dimensions(width: int, ratio: float | None = None, k: int | None = None) -> int:
+    """The number of kept dimensions, from a filter ratio τ or given as ``k``.
+
+    Args:
+        width: d, the width of W_U.
+        ratio: The filter ratio τ, at least 1: ``k = d // τ``.
+        k: The number itself, from 1 to ``width``. One of ``ratio`` and ``k`` is given.
+
+    Returns:
+        k, from 1 to ``width``.
+
+    Raises:
+        BandError: If both or neither are given, or the value is out of range.
+    """
+    if (ratio is None) == (k is None):
+        raise BandError("give either a filter ratio or a number of dimensions k, not both")
+    if ratio is not None:
+        if not (math.isfinite(ratio) and 1 <= ratio <= width):
+            raise BandError(
+                f"the filter ratio must be from 1 (keep all) to the width {width} (keep one "
+                f"dimension), not {ratio}"
+            )
+        return int(width // ratio)
+    assert k is not None
+    if not 1 <= k <= width:
+        raise BandError(f"the number of kept dimensions must be from 1 to {width}, not {k}")
+    return int(k)
+
+
+def edge_band(width: int, k: int) -> list[int]:
+    """The bulk that is left without both ends, from the centre of the spectrum outwards.
+
+    The kept set is the reference's, ``start … start + k - 1`` with ``start = (width - k) // 2``.
+    Growing k by one adds one direction, below and above in turn, so the sets are nested, and in
+    the order they grow the first j entries of ``edge_band(width, k)`` are ``edge_band(width, j)``.
+    """
+    order: list[int] = []
+    previous = width  # one past the start of the empty band
+    for size in range(1, k + 1):
+        start = (width - size) // 2
+        order.append(start if start < previous else start + size - 1)
+        previous = start
+    return order
+
+
+def band_indices(
+    width: int, k: int, band: BandName | Sequence[int] = "edge", seed: int = 0
+) -> list[int]:
+    """Indices of the kept right singular vectors, singular values descending (0 is the largest).
+
+    Args:
+        width: d, the number of singular directions.
+        k: How many are kept.
+        band: A name, or the indices themselves (``k`` is then their number and not used).
+            ``edge`` comes in nested order, the others in the order of the spectrum. ``mid`` keeps
+            ``k // 2`` at each end, so an odd k keeps one less, as in the reference.
+        seed: For ``random`` only.
+
+    Raises:
+        BandError: If the band is unknown, empty, or an index is out of range or there twice.
+    """
+    if not isinstance(band, str):
+        indices = [int(index) for index in band]
+        if not indices or len(set(indices)) != len(indices):
+            raise BandError("a list of directions must name at least one, and none twice")
+        if not all(0 <= index < width for index in indices):
+            raise BandError(f"a direction's index must be from 0 to {width - 1}")
+        return indices
+    match band:
+        case "edge":
+            return edge_band(width, k)
+        case "tail":
+            return list(range(k))
+        case "head":
+            return list(range(width - k, width))
+        case "mid":
+            if k < 2:
+                raise BandError("the mid band keeps k // 2 directions at each end: k must be 2 up")
+            half = k // 2
+            return [*range(half), *range(width - half, width)]
+        case "random":
+            chosen = np.random.default_rng(seed).permutation(width)[:k]
+            return sorted(int(index) for index in chosen)
+        case _:
+            raise BandError(f"unknown band {band!r}: use one of {', '.join(BAND_NAMES)}")

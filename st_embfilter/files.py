@@ -1,0 +1,75 @@
+"""Outputs that appear whole, by rename, or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from st_embfilter.errors import EmbFilterError, OutputExistsError, OutputWriteError
+
+
+@contextmanager
+def atomic_output(path: str | Path, *, folder: bool = False) -> Iterator[Path]:
+    """Give a hidden neighbour of ``path`` to write to, and rename it to ``path`` at the end.
+
+    What a killed run left behind under the hidden name is removed by the next run for the same
+    output. On any exception the hidden neighbour is removed and ``path`` is not touched.
+
+    Args:
+        path: The output. Its parent folders are made.
+        folder: Whether the output is a folder (given empty) or a file.
+
+    Raises:
+        OutputExistsError: If ``path`` is already there, at the start or at the end.
+        OutputWriteError: If writing failed: no space, no permission.
+    """
+    path = Path(path).absolute()
+    check_absent(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(partial)
+        if folder:
+            partial.mkdir()
+        yield partial
+        if folder:
+            publish_permissions(partial)
+        # os.rename would replace an existing file, or an empty folder, without a word.
+        check_absent(path)
+        os.rename(partial, path)
+    except EmbFilterError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise OutputWriteError(f"{path} could not be written: {error}") from error
+    finally:
+        remove(partial)
+
+
+def check_absent(path: str | Path) -> None:
+    """Raise :class:`OutputExistsError` if something is at ``path``."""
+    if os.path.lexists(path):
+        raise OutputExistsError(f"{path} already exists: remove it, or choose another output")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it holds; fine if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def publish_permissions(folder: Path) -> None:
+    """Give every file the permissions of a newly made one.
+
+    safetensors makes its files readable by their owner alone, so that a server which runs as
+    another user could not read the artifact.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o666 & ~umask)

@@ -1,0 +1,171 @@
+"""Prompt templates, and how one is carried by a tokenizer.
+
+A template is a text with one ``{text}`` in it. PromptEOL has text *behind* the input too, which
+sentence-transformers' own ``prompts`` can't say, so the template is built into the tokenizer as
+its post-processor: every runtime that reads ``tokenizer.json`` then applies it, and truncation
+shortens the text and never the prompt.
+"""
+
+import json
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from st_embfilter.errors import CheckpointError, TemplateError
+
+PLACEHOLDER = "{text}"
+PROMPTS = {
+    # The reference's wording (arXiv 2606.07502) of PromptEOL (Jiang et al., arXiv 2307.16645).
+    "prompteol": 'Summarize the sentence: "{text}" in one word:"',
+    "none": "{text}",
+}
+DEFAULT_PROMPT = "prompteol"
+# Where the template is kept in the tokenizer's configuration.
+TEMPLATE_KEY = "embfilter_template"
+# A letter that no usual tokenizer merges with punctuation or a space behind it.
+ANCHOR = "a"
+
+
+def resolve_template(prompt: str) -> str:
+    """The template of a prompt's name, or the template itself.
+
+    Raises:
+        TemplateError: If it is no name and doesn't hold ``{text}`` exactly once.
+    """
+    template = PROMPTS.get(prompt, prompt)
+    if template.count(PLACEHOLDER) != 1:
+        raise TemplateError(
+            f"the prompt {prompt!r} holds {PLACEHOLDER} {template.count(PLACEHOLDER)} times: a "
+            f"template needs it exactly once (or use a name: {', '.join(PROMPTS)})"
+        )
+    return template
+
+
+def bake_template(
+    tokenizer: PreTrainedTokenizerBase, template: str, max_length: int
+) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts every text into the template, and pads on the right.
+
+    In front of the template stand the special tokens that the tokenizer itself puts in front of a
+    text (as Llama's BOS). None is put behind it: what is pooled is the prompt's last token.
+    The result has no chat template. With the template ``{text}`` nothing else changes.
+
+    Args:
+        tokenizer: The source's tokenizer. It is not changed.
+        template: Holds ``{text}`` exactly once.
+        max_length: The limit in tokens, prompt included.
+
+    Raises:
+        TemplateError: If the prompt alone takes up ``max_length``.
+        CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
+    """
+    if not tokenizer.is_fast:
+        raise CheckpointError("the model's tokenizer has no tokenizer.json form")
+    spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Saved with some checkpoints; left in, they would pad or cut beside what the caller asks for.
+    spec["truncation"] = spec["padding"] = None
+    before, after = template.split(PLACEHOLDER)
+    if before or after:
+        front = opening_special_tokens(tokenizer)
+        if before:
+            front += encode_bare(Tokenizer.from_str(json.dumps(spec)), before)
+            remove_prefix_space(spec)
+        bare = Tokenizer.from_str(json.dumps(spec))
+        back = encode_behind_text(bare, after)
+        if len(front) + len(back) >= max_length:
+            raise TemplateError(
+                f"the prompt alone is {len(front) + len(back)} tokens long: a limit of "
+                f"{max_length} leaves no room for text"
+            )
+        spec["post_processor"] = template_post_processor(bare, front, back)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
+        model_max_length=max_length,
+        padding_side="right",
+        truncation_side="right",
+        clean_up_tokenization_spaces=False,
+        # Decoders know no token types, and GPT-2 would add them to its embeddings.
+        model_input_names=["input_ids", "attention_mask"],
+        **special_tokens(tokenizer),
+        **{TEMPLATE_KEY: template},
+    )
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """The named special tokens, with one for padding in any case."""
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    tokens = {name: str(t) for name in names if (t := getattr(tokenizer, name)) is not None}
+    # Padding is masked out, so any token will do.
+    fallback = tokens.get("eos_token") or tokens.get("unk_token")
+    tokens.setdefault("pad_token", fallback or tokenizer.convert_ids_to_tokens(0))
+    return tokens
+
+
+def opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that the tokenizer itself puts in front of a text."""
+    bare = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
+    full = tokenizer(ANCHOR, add_special_tokens=True)["input_ids"]
+    at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return list(full[:at])
+
+
+def remove_prefix_space(spec: dict[str, Any]) -> None:
+    """Have a tokenizer put no space in front of a text, which stands behind the prompt.
+
+    SentencePiece's and some byte-level tokenizers put one in front of the first word. Here the
+    text is never first: the reference, which tokenizes template and text together, has none.
+    """
+    normalizers = [s for s in steps(spec["normalizer"], "normalizers") if s["type"] != "Prepend"]
+    spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
+    for step in steps(spec["pre_tokenizer"], "pretokenizers"):
+        if step["type"] == "Metaspace":
+            step.pop("add_prefix_space", None)
+            step["prepend_scheme"] = "never"
+        elif step["type"] == "ByteLevel":
+            step["add_prefix_space"] = False
+
+
+def steps(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    """The parts of a tokenizer's component, which may be none, one, or a sequence."""
+    if component is None:
+        return []
+    inner: list[dict[str, Any]] = component.get(key, [component])
+    return inner
+
+
+def encode_bare(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text without special tokens."""
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def encode_behind_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text as they are behind other text, not at the start."""
+    ids = encode_bare(tokenizer, ANCHOR + text)
+    anchor = encode_bare(tokenizer, ANCHOR)
+    # Where the anchor merged with what follows, take the text as it is at the start.
+    return ids[len(anchor) :] if ids[: len(anchor)] == anchor else encode_bare(tokenizer, text)
+
+
+def template_post_processor(
+    tokenizer: Tokenizer, front: list[int], back: list[int]
+) -> dict[str, Any]:
+    """A ``TemplateProcessing`` that puts ``front`` before and ``back`` behind the text."""
+    pieces = {"<embfilter:front>": front, "<embfilter:back>": back}
+
+    def around(*sequences: str) -> list[dict[str, Any]]:
+        return [
+            {"SpecialToken": {"id": "<embfilter:front>", "type_id": 0}},
+            *({"Sequence": {"id": sequence, "type_id": 0}} for sequence in sequences),
+            {"SpecialToken": {"id": "<embfilter:back>", "type_id": 0}},
+        ]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": around("A"),
+        "pair": around("A", "B"),
+        "special_tokens": {
+            name: {"id": name, "ids": ids, "tokens": [tokenizer.id_to_token(i) for i in ids]}
+            for name, ids in pieces.items()
+        },
+    }

@@ -1,0 +1,139 @@
+"""Where a language model comes from: a local folder, a hub repository, or a GGUF file.
+
+A :class:`Source` opens the model's files for random access, so that one tensor can be read
+without the rest. On the hub that is a range request, unless the file is in the local cache.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from huggingface_hub import HfFileSystem, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from st_embfilter.errors import CheckpointError, SourceNotFoundError
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A language model's files.
+
+    Attributes:
+        name: What the user named: a path or a hub id.
+        folder: The local folder, or ``None`` for a hub repository.
+        revision: The commit of a hub repository, else ``None``.
+        gguf_file: The file's name in ``folder``, where the model is one GGUF file.
+    """
+
+    name: str
+    folder: Path | None = None
+    revision: str | None = None
+    gguf_file: str | None = None
+
+    @property
+    def location(self) -> str:
+        """What transformers' ``from_pretrained`` takes."""
+        return str(self.folder) if self.folder else self.name
+
+    def open(self, filename: str) -> BinaryIO:
+        """Open a file of the model for random access.
+
+        Raises:
+            CheckpointError: If there is no such file, or its name leaves the model's folder.
+        """
+        path = PurePosixPath(filename)
+        if path.is_absolute() or ".." in path.parts or "\\" in filename:
+            raise CheckpointError(f"{self.name} names a file outside of its folder: {filename!r}")
+        try:
+            if self.folder:
+                return (self.folder / path).open("rb")
+            cached = try_to_load_from_cache(self.name, filename, revision=self.revision)
+            if isinstance(cached, str):
+                return Path(cached).open("rb")
+            remote = f"{self.name}@{self.revision}/{filename}"
+            # cache_type "none": every read is one range request of just those bytes.
+            return cast(BinaryIO, HfFileSystem().open(remote, "rb", cache_type="none"))
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{self.name} has no file {filename}") from error
+
+    def has(self, filename: str) -> bool:
+        """Whether the model has a file of this name."""
+        try:
+            self.open(filename).close()
+        except CheckpointError:
+            return False
+        return True
+
+    def read_json(self, filename: str) -> dict[str, Any]:
+        """Read a JSON object.
+
+        Raises:
+            CheckpointError: If the file is missing or isn't a JSON object.
+        """
+        with self.open(filename) as file:
+            try:
+                content = json.load(file)
+            except ValueError as error:
+                raise CheckpointError(f"{self.name}: {filename} is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{self.name}: {filename} is not a JSON object")
+        return content
+
+
+def resolve_source(source: str | Path, revision: str | None = None) -> Source:
+    """Find what the user named.
+
+    Args:
+        source: A folder with ``config.json`` and safetensors files, a GGUF file, or a hub id.
+        revision: Branch, tag or commit; for a hub id only.
+
+    Raises:
+        SourceNotFoundError: If there is no such thing, or the hub can't be reached.
+        CheckpointError: If the folder has no ``config.json``.
+    """
+    name = str(source)
+    path = Path(source).expanduser()
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise CheckpointError(
+                f"{name} is a single file, but not a .gguf one: name the model's folder"
+            )
+        return Source(name, path.parent.absolute(), gguf_file=path.name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            gguf = sorted(file.name for file in path.glob("*.gguf"))
+            hint = f": name one of its GGUF files ({', '.join(gguf)})" if gguf else ""
+            raise CheckpointError(f"{name} is a folder without a config.json{hint}")
+        return Source(name, path.absolute())
+    if not HUB_ID.fullmatch(name) or name.endswith(".gguf"):
+        raise SourceNotFoundError(f"{name}: no such folder or file, and not a hub id (org/name)")
+    try:
+        config = hf_hub_download(name, "config.json", revision=revision)
+    except RepositoryNotFoundError as error:
+        raise SourceNotFoundError(
+            f"{name}: no such local folder, and no such repository on the hub (a private or gated "
+            f"one needs `hf auth login`)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SourceNotFoundError(f"{name} has no revision {revision} on the hub") from error
+    except LocalEntryNotFoundError as error:
+        raise SourceNotFoundError(
+            f"{name}: no such local folder, not in the local hub cache, and the hub can't be "
+            f"reached: check the name, or the network"
+        ) from error
+    except EntryNotFoundError as error:
+        raise CheckpointError(f"{name} has no config.json on the hub") from error
+    except HFValidationError as error:
+        raise SourceNotFoundError(f"{name}: no such folder, and not a hub id: {error}") from error
+    # The cache keeps a repository's files below snapshots/<commit>.
+    return Source(name, revision=Path(config).parent.name)

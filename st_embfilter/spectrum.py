@@ -1,0 +1,129 @@
+"""The spectrum of the unembedding matrix: all singular values and right singular vectors of W_U.
+
+``W_U = U S Vᵀ`` is tall (V × d, V ≫ d) and ``U`` is never needed, so nothing larger than d × d is
+held: the Gram matrix ``W_Uᵀ W_U = V S² Vᵀ`` is summed over row blocks in float64, and its
+eigenvectors are the right singular vectors. The squaring costs accuracy only beyond what float32
+could show anyway: a direction's error is about ``1e-16 · s_max² / (s · gap)``, which is below the
+``6e-8 · s_max / gap`` of a float32 SVD of the whole matrix wherever ``s > 1e-9 · s_max``.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from st_embfilter.errors import CheckpointError, NonFiniteError
+from st_embfilter.files import atomic_output
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """All d singular values and right singular vectors of W_U.
+
+    Attributes:
+        singular_values: ``(d,)`` float64, descending.
+        right_singular_vectors: ``(d, d)`` float64, orthonormal rows ``v_0 … v_{d-1}``. The sign of
+            each is fixed by the rule that its entry of largest magnitude is positive.
+        provenance: What the matrix was (source, revision, tensor, SHA-256 …), JSON values.
+    """
+
+    singular_values: Tensor
+    right_singular_vectors: Tensor
+    provenance: dict[str, Any]
+
+    @property
+    def width(self) -> int:
+        """The width d of W_U."""
+        return self.singular_values.shape[0]
+
+    @classmethod
+    def from_row_blocks(
+        cls, blocks: Iterable[Tensor], provenance: dict[str, Any] | None = None
+    ) -> "Spectrum":
+        """Compute the spectrum from W_U's row blocks, each ``(rows, d)`` of any float dtype.
+
+        Raises:
+            NonFiniteError: If W_U holds NaN or infinity.
+        """
+        values, vectors = eigh_descending(gram_matrix(blocks))
+        return cls(values.clamp(min=0).sqrt(), fix_signs(vectors), provenance or {})
+
+    def rows(self, indices: list[int]) -> Tensor:
+        """The right singular vectors of the given indices, ``(len(indices), d)`` float32."""
+        return self.right_singular_vectors[indices].to(torch.float32).contiguous()
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file. Appears whole or not at all; an existing file is kept.
+
+        Raises:
+            OutputExistsError: If ``path`` exists.
+            OutputWriteError: If it can't be written.
+        """
+        with atomic_output(path) as partial:
+            save_file(
+                {
+                    "singular_values": self.singular_values,
+                    "right_singular_vectors": self.right_singular_vectors,
+                },
+                partial,
+                metadata={"provenance": json.dumps(self.provenance)},
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Spectrum":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: If the file is missing or isn't a saved spectrum.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                values = file.get_tensor("singular_values")
+                vectors = file.get_tensor("right_singular_vectors")
+                provenance = json.loads(file.metadata()["provenance"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is not a saved spectrum: {error}") from error
+        if values.ndim != 1 or vectors.shape != (len(values), len(values)):
+            raise CheckpointError(f"{path} is not a saved spectrum: its shapes don't fit together")
+        return cls(values, vectors, provenance)
+
+
+def gram_matrix(blocks: Iterable[Tensor]) -> Tensor:
+    """``W_Uᵀ W_U`` summed over row blocks, ``(d, d)`` float64.
+
+    Raises:
+        NonFiniteError: If a block holds NaN or infinity.
+    """
+    gram: Tensor | None = None
+    row = 0
+    for block in blocks:
+        rows = block.to(torch.float64)
+        finite = rows.isfinite().all(dim=1)
+        if not finite.all():
+            raise NonFiniteError(
+                f"the unembedding matrix holds NaN or infinity, first in row "
+                f"{row + int((~finite).nonzero()[0])}: the checkpoint is broken"
+            )
+        gram = rows.T @ rows if gram is None else gram.addmm_(rows.T, rows)
+        row += len(rows)
+    if gram is None:
+        raise CheckpointError("the unembedding matrix has no rows")
+    return gram
+
+
+def eigh_descending(symmetric: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``(d,)`` of a symmetric matrix, descending, and eigenvectors as rows."""
+    values, columns = torch.linalg.eigh(symmetric)
+    return values.flip(0), columns.T.flip(0).contiguous()
+
+
+def fix_signs(vectors: Tensor) -> Tensor:
+    """Turn each row so that its entry of largest magnitude is positive."""
+    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
+    return torch.where(largest < 0, -vectors, vectors)

@@ -1,0 +1,261 @@
+"""The unembedding matrix W_U of any source, read alone, in row blocks.
+
+The backbone is never instantiated: the tensor is found by its name in the checkpoint's headers,
+and only its bytes are read.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from st_embfilter.errors import CheckpointError, MissingDependencyError, NoUnembeddingError
+from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
+from st_embfilter.source import Source, resolve_source
+
+# What the families call the matrix, as the end of the tensor's full name.
+HEAD_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
+EMBEDDING_NAMES = (
+    "embed_tokens.weight",
+    "wte.weight",
+    "embed_in.weight",
+    "word_embeddings.weight",
+    "tok_embeddings.weight",
+    "embeddings.weight",
+)
+# One block is 32 MB once it is float64, whatever the stored dtype.
+BLOCK_ELEMENTS = 4 * 2**20
+
+RowReader = Callable[[int], Iterator[tuple[bytes | bytearray, Tensor]]]
+
+
+class Unembedding:
+    """W_U (V × d) of a causal language model, on disk or on a hub.
+
+    Use :meth:`from_pretrained`.
+
+    Attributes:
+        source: What was named: a path or a hub id.
+        revision: The commit of a hub repository, else ``None``.
+        tensor_name: The tensor's name in the checkpoint.
+        dtype: The stored dtype's name (``"BF16"``, or ``"Q8_0"`` in a GGUF file).
+        shape: ``(V, d)``.
+        nbytes: How many bytes the matrix takes in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        tensor_name: str,
+        dtype: str,
+        shape: tuple[int, int],
+        nbytes: int,
+        read: RowReader,
+    ) -> None:
+        self.source = source.name
+        self.revision = source.revision
+        self.tensor_name = tensor_name
+        self.dtype = dtype
+        self.shape = shape
+        self.nbytes = nbytes
+        self._read = read
+        self._sha256: str | None = None
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> "Unembedding":
+        """Find W_U in a source. Reads only the configuration and the headers.
+
+        Args:
+            source: A folder with ``config.json`` and safetensors files, a GGUF file, or a hub id.
+            revision: Branch, tag or commit; for a hub id only.
+
+        Raises:
+            SourceNotFoundError: If there is no such source, or the hub can't be reached.
+            NoUnembeddingError: If it is not a causal language model, or its head isn't there.
+            CheckpointError: If files are missing, corrupt, truncated or not safetensors.
+            MissingDependencyError: If the source is a GGUF file and ``gguf`` isn't installed.
+        """
+        return cls.from_source(resolve_source(source, revision))
+
+    @classmethod
+    def from_source(cls, source: Source) -> "Unembedding":
+        """As :meth:`from_pretrained`, from a resolved source."""
+        return _from_gguf(source) if source.gguf_file else _from_safetensors(source)
+
+    def row_blocks(self, progress: bool = False) -> Iterator[Tensor]:
+        """W_U's rows in order, as ``(rows, d)`` tensors at the stored dtype.
+
+        A GGUF matrix comes dequantized to float32. A full pass also computes :attr:`sha256`.
+
+        Args:
+            progress: Show a progress bar on stderr.
+        """
+        digest = hashlib.sha256()
+        rows = max(1, BLOCK_ELEMENTS // self.shape[1])
+        with tqdm(
+            total=self.nbytes,
+            desc="Reading W_U",
+            unit="B",
+            unit_scale=True,
+            disable=not progress,
+        ) as bar:
+            for stored, block in self._read(rows):
+                digest.update(stored)
+                bar.update(len(stored))
+                yield block
+        self._sha256 = digest.hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the matrix's bytes as they are stored. Reads them if no pass did before."""
+        if self._sha256 is None:
+            for _ in self.row_blocks():
+                pass
+        assert self._sha256 is not None
+        return self._sha256
+
+    def provenance(self) -> dict[str, Any]:
+        """What this matrix is, for an artifact's manifest. Reads it if no pass did before.
+
+        Of a local path only the last part is told: the rest is nobody else's business.
+        """
+        return {
+            "source": Path(self.source).name if self.revision is None else self.source,
+            "revision": self.revision,
+            "tensor": self.tensor_name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "sha256": self.sha256,
+        }
+
+
+def _from_safetensors(source: Source) -> Unembedding:
+    config = _causal_lm_config(source)
+    shards = _shards(source)
+    files = {name: file for file, names in shards.items() for name in names}
+    name = _choose_tensor(source.name, list(files), tied=bool(config.tie_word_embeddings))
+    filename = files[name]
+    where = f"{source.name}/{filename}"
+    with source.open(filename) as file:
+        tensor = read_header(file, where).get(name)
+    if tensor is None:
+        raise CheckpointError(f"{where} doesn't hold {name}, though the index says so")
+    _check_matrix(source.name, name, tensor)
+
+    def read(rows: int) -> Iterator[tuple[bytearray, Tensor]]:
+        with source.open(filename) as file:
+            yield from read_rows(file, tensor, rows, where)
+
+    shape = (tensor.shape[0], tensor.shape[1])
+    return Unembedding(source, name, tensor.dtype, shape, tensor.end - tensor.begin, read)
+
+
+def _causal_lm_config(source: Source) -> Any:
+    """The text model's configuration, after checking that the model has a head."""
+    content = source.read_json("config.json")
+    architectures = content.get("architectures") or []
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    # A class of a repository's own code is not among the known ones, but says what it is.
+    if architectures and not any(a in known or a.endswith("ForCausalLM") for a in architectures):
+        raise NoUnembeddingError(
+            f"{source.name} is a {architectures[0]}: it has no language-model head to take the "
+            f"filter from. Use the causal language model's own checkpoint"
+        )
+    try:
+        config = AutoConfig.from_pretrained(source.location, revision=source.revision)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{source.name}: config.json can't be used: {str(error).splitlines()[0]}"
+        ) from error
+    return config.get_text_config()
+
+
+def _shards(source: Source) -> dict[str, list[str]]:
+    """The names of the tensors in each safetensors file."""
+    if source.has("model.safetensors.index.json"):
+        index = source.read_json("model.safetensors.index.json").get("weight_map")
+        if not isinstance(index, dict):
+            raise CheckpointError(f"{source.name}: model.safetensors.index.json has no weight_map")
+        shards: dict[str, list[str]] = {}
+        for name, filename in index.items():
+            shards.setdefault(str(filename), []).append(name)
+        return shards
+    if source.has("model.safetensors"):
+        with source.open("model.safetensors") as file:
+            header = read_header(file, f"{source.name}/model.safetensors")
+        return {"model.safetensors": list(header)}
+    raise CheckpointError(
+        f"{source.name} has no model.safetensors: pickled weights (.bin) are not read. Save it "
+        f"with transformers' save_pretrained, which writes safetensors"
+    )
+
+
+def _choose_tensor(source: str, names: list[str], tied: bool) -> str:
+    """W_U's name: the head's, or where it is tied the input embedding's."""
+    for endings in (EMBEDDING_NAMES, HEAD_NAMES) if tied else (HEAD_NAMES,):
+        found = [n for n in names if n.endswith(tuple(f".{e}" for e in endings)) or n in endings]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NoUnembeddingError(
+                f"{source} has more than one matrix that may be W_U: {', '.join(sorted(found))}"
+            )
+    raise NoUnembeddingError(
+        f"{source} holds no unembedding matrix ({'tied' if tied else 'untied'} head, looked for "
+        f"{', '.join(HEAD_NAMES)}): is it a backbone saved without its head?"
+    )
+
+
+def _check_matrix(source: str, name: str, tensor: StoredTensor) -> None:
+    if len(tensor.shape) != 2 or 0 in tensor.shape:
+        raise CheckpointError(f"{source}: {name} is not a matrix but of shape {tensor.shape}")
+    dtype = DTYPES.get(tensor.dtype)
+    if dtype is None or not dtype.is_floating_point:
+        raise CheckpointError(
+            f"{source}: {name} is stored as {tensor.dtype}, a quantized head that can't be read: "
+            f"use the original, unquantized checkpoint"
+        )
+
+
+def _from_gguf(source: Source) -> Unembedding:
+    try:
+        import gguf
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading a GGUF file needs two more packages: pip install 'st-embfilter[gguf]'"
+        ) from error
+    assert source.folder and source.gguf_file
+    try:
+        reader = gguf.GGUFReader(source.folder / source.gguf_file)
+    except (ValueError, IndexError, OSError, UnicodeDecodeError, KeyError) as error:
+        raise CheckpointError(f"{source.name} is corrupt or truncated: {error}") from error
+    architecture = reader.get_field("general.architecture")
+    name = architecture.contents() if architecture else "unknown"
+    causal = reader.get_field(f"{name}.attention.causal")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    tensor = tensors.get("output.weight") or tensors.get("token_embd.weight")
+    if tensor is None or (causal is not None and not causal.contents()):
+        raise NoUnembeddingError(
+            f"{source.name} is a {name} model without a language-model head: use a causal "
+            f"language model's GGUF file"
+        )
+    # GGUF gives a shape with the fastest axis first: (d, V).
+    width, height = (int(extent) for extent in tensor.shape)
+    stored = cast("np.ndarray[Any, Any]", tensor.data)
+
+    def read(rows: int) -> Iterator[tuple[bytes, Tensor]]:
+        for first in range(0, height, rows):
+            part = np.ascontiguousarray(stored[first : first + rows])
+            block = gguf.quants.dequantize(part, tensor.tensor_type)
+            yield part.tobytes(), torch.from_numpy(block).view(-1, width)
+
+    return Unembedding(
+        source, tensor.name, tensor.tensor_type.name, (height, width), int(tensor.n_bytes), read
+    )

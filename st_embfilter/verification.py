@@ -1,0 +1,189 @@
+"""Check an artifact: is it whole, is it a filter, and does it embed as its builder saw it?"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from st_embfilter.artifact import MODULES, encode_probes
+from st_embfilter.bands import band_indices
+from st_embfilter.errors import SourceNotFoundError, VerificationError
+from st_embfilter.filter_module import PROVENANCE_FILE
+
+FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
+    PROVENANCE_FILE,
+    "README.md",
+)
+CODE_OR_PICKLE = (".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt")
+# How far a probe's embedding may be from the stored one, in lengths of the latter.
+PROBE_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+ORTHONORMAL_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of an artifact: its name, whether it holds, and the figure or the fault."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def verify(path: str | Path) -> list[Check]:
+    """Check an artifact's files, shapes, orthonormal rows, provenance and probe embeddings.
+
+    Args:
+        path: The artifact's folder.
+
+    Returns:
+        The checks, all of which hold.
+
+    Raises:
+        SourceNotFoundError: If there is no such folder.
+        VerificationError: If a check doesn't hold; its message tells all of those.
+    """
+    checks = run_checks(path)
+    failed = [f"{check.name}: {check.detail}" for check in checks if not check.ok]
+    if failed:
+        raise VerificationError(f"{path} is not a sound artifact: {'; '.join(failed)}")
+    return checks
+
+
+def run_checks(path: str | Path) -> list[Check]:
+    """As :func:`verify`, but gives the checks that fail too. Each needs those before it."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise SourceNotFoundError(f"{path}: no such folder")
+    steps: list[tuple[str, Callable[[Path], str]]] = [
+        ("files", check_files),
+        ("modules", check_modules),
+        ("filter matrix", check_matrix),
+        ("provenance", check_provenance),
+        ("probe embeddings", check_probes),
+    ]
+    checks: list[Check] = []
+    for name, step in steps:
+        try:
+            checks.append(Check(name, True, step(folder)))
+        except (VerificationError, SafetensorError, OSError, ValueError, LookupError) as error:
+            checks.append(Check(name, False, f"{error}"))
+            break
+        except (TypeError, AttributeError, RuntimeError, ImportError) as error:
+            checks.append(Check(name, False, f"{type(error).__name__}: {error}"))
+            break
+    return checks
+
+
+def check_files(folder: Path) -> str:
+    """All files are there, and none that holds code or a pickle."""
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    require(not missing, f"missing {', '.join(missing)}")
+    weights = list(folder.glob("*.safetensors"))
+    require(bool(weights), "the backbone's weights are missing")
+    found = sorted(file.name for file in folder.rglob("*") if file.suffix in CODE_OR_PICKLE)
+    require(not found, f"holds code or pickles: {', '.join(found)}")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{len(FILES) + len(weights)} files, {size / 1e6:.1f} MB"
+
+
+def check_modules(folder: Path) -> str:
+    """``modules.json`` says what all releases and servers understand."""
+    require(read_json(folder / "modules.json") == MODULES, "modules.json is not the portable one")
+    dense = read_json(folder / "2_Dense" / "config.json")
+    identity = "torch.nn.modules.linear.Identity"
+    require(
+        dense.get("activation_function") == identity and dense.get("bias") is False,
+        "2_Dense has a bias or an activation function",
+    )
+    return "Transformer → Pooling → Dense"
+
+
+def check_matrix(folder: Path) -> str:
+    """The filter has the shape that the configurations say, and orthonormal rows."""
+    weight = filter_weight(folder)
+    dense = read_json(folder / "2_Dense" / "config.json")
+    pooling = read_json(folder / "1_Pooling" / "config.json")
+    shape = (dense["out_features"], dense["in_features"])
+    require(tuple(weight.shape) == shape, f"is {tuple(weight.shape)}, its config says {shape}")
+    require(
+        pooling["word_embedding_dimension"] == shape[1],
+        f"takes {shape[1]} numbers, the pooling gives {pooling['word_embedding_dimension']}",
+    )
+    require(weight.dtype == torch.float32, f"is stored as {weight.dtype}, not float32")
+    require(bool(weight.isfinite().all()), "holds NaN or infinity")
+    rows = weight.double()
+    error = float((rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype)).abs().max())
+    require(error <= ORTHONORMAL_TOLERANCE, f"its rows are not orthonormal (error {error:.1e})")
+    return f"{shape[0]} × {shape[1]} float32, rows orthonormal to {error:.1e}"
+
+
+def check_provenance(folder: Path) -> str:
+    """The manifest says where the filter is from, and fits the matrix."""
+    manifest = read_json(folder / PROVENANCE_FILE)
+    k, width = filter_weight(folder).shape
+    require(manifest["format"] == 1, f"unknown format {manifest['format']}")
+    require(manifest["k"] == k, f"tells of {manifest['k']} dimensions, the filter has {k}")
+    require(
+        len(manifest["sha256"]) == 64 and bool(manifest["source"] and manifest["tensor"]),
+        "doesn't say which matrix the filter was taken from",
+    )
+    require(manifest["prompt"].count("{text}") == 1, "has no prompt")
+    values = manifest["singular_values"]
+    require(
+        len(values) == width and values == sorted(values, reverse=True) and values[-1] >= 0,
+        f"doesn't list {width} descending singular values",
+    )
+    band = manifest["indices"] if manifest["band"] == "indices" else manifest["band"]
+    expected = band_indices(width, k, band, manifest["seed"])
+    require(manifest["indices"] == expected, f"lists directions that are not the {band} band")
+    return f"{manifest['source']}, {manifest['tensor']}, {manifest['band']} band"
+
+
+def check_probes(folder: Path) -> str:
+    """Plain sentence-transformers gives the embeddings that the builder saw."""
+    probes = read_json(folder / PROVENANCE_FILE)["probes"]
+    expected = torch.tensor(probes["embeddings"])
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    found = encode_probes(model, probes["texts"])
+    require(found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}")
+    error = relative_difference(found, expected)
+    tolerance = PROBE_TOLERANCE[probes["dtype"]]
+    require(error <= tolerance, f"differ by {error:.1e} of their length (at most {tolerance:.0e})")
+    return f"{len(expected)} texts, off by at most {error:.1e} of their length"
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """The largest distance between two rows, in lengths of the expected one."""
+    return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+
+
+def filter_weight(folder: Path) -> Tensor:
+    """The filter matrix as stored, ``(k, d)``."""
+    return load_file(folder / "2_Dense" / "model.safetensors")["linear.weight"]
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def require(condition: bool, fault: str) -> None:
+    """Raise :class:`VerificationError` unless the condition holds."""
+    if not condition:
+        raise VerificationError(fault)
