@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
 try:
@@ -44,6 +45,13 @@ def pooling_modes(pooling: Pooling) -> tuple[str, ...]:
         return tuple(pooling.get_pooling_mode_str().split("+"))
     mode = pooling.pooling_mode
     return (mode,) if isinstance(mode, str) else tuple(mode)
+
+
+def embedding_dimension(model: SentenceTransformer) -> int | None:
+    """How many numbers a model's embeddings have, if it says."""
+    get = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    width: int | None = get()
+    return width
 
 
 def set_text_only(transformer: Transformer, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ class FilterModule(Dense):
 
         model.append(FilterModule.from_pretrained("org/llm", ratio=2))
 
-    The weights are frozen: the filter is a property of the model, not a thing to train.
+    The weights are frozen, and stay float32 in a pipeline of any dtype: the filter is a property of
+    the model, not a thing to train or to round.
 
     Args:
         in_features: d, the width of W_U.
@@ -123,6 +124,15 @@ class FilterModule(Dense):
         weight = self.linear.weight
         features["sentence_embedding"] = nn.functional.linear(embedding.to(weight.dtype), weight)
         return features
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FilterModule":
+        # sentence-transformers casts all of a pipeline to the backbone's dtype. In bfloat16 the
+        # rows are no longer orthonormal, and can't be had back: so follow to a device, not a dtype.
+        weight = self.linear.weight.data
+        super()._apply(fn, recurse)
+        if self.linear.weight.dtype != weight.dtype:
+            self.linear.weight.data = weight.to(self.linear.weight.device)
+        return self
 
     def get_config_dict(self) -> dict[str, Any]:
         """What every release's Dense understands, and no key more."""

@@ -7,9 +7,15 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter._compat import Transformer, last_token_pooling, load_backbone, set_text_only
-from st_embfilter.bands import BandName
-from st_embfilter.errors import CheckpointError, MisuseError
+from st_embfilter._compat import (
+    Transformer,
+    embedding_dimension,
+    last_token_pooling,
+    load_backbone,
+    set_text_only,
+)
+from st_embfilter.bands import BandName, kept_dimensions
+from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 from st_embfilter.filter_module import FilterModule, choose_indices, compute_spectrum
 from st_embfilter.prompts import DEFAULT_PROMPT, bake_template, resolve_template
 from st_embfilter.source import Source, resolve_source
@@ -76,8 +82,6 @@ def build_model(
     model = SentenceTransformer(
         modules=[transformer, last_token_pooling(width), filter_module], device=device
     )
-    # A filter in the backbone's dtype would add error of its own, so it stays float32.
-    filter_module.float()
     return model.eval()
 
 
@@ -115,3 +119,39 @@ def forget_quantization(backbone: Any) -> None:
     backbone.is_quantized = False
     if hasattr(backbone.config, "quantization_config"):
         del backbone.config.quantization_config
+
+
+def load_or_compute_spectrum(source: str | Path, revision: str | None, path: Path) -> Spectrum:
+    """The spectrum kept in a file, which is made if it isn't there.
+
+    Raises:
+        MisuseError: If the file is of another matrix than the source's.
+    """
+    unembedding = Unembedding.from_pretrained(source, revision)
+    if not path.exists():
+        spectrum = compute_spectrum(unembedding, progress=True)
+        spectrum.save(path)
+        return spectrum
+    spectrum = Spectrum.load(path)
+    if spectrum.provenance.get("sha256") != unembedding.sha256:
+        raise MisuseError(f"{path} is the spectrum of another model than {source}")
+    return spectrum
+
+
+def load_model(
+    name: str | Path, dimensions: int | None = None, device: str | None = None
+) -> SentenceTransformer:
+    """Load any sentence-transformers model for use.
+
+    Raises:
+        SourceNotFoundError: If it isn't there, or can't be loaded.
+        BandError: If it has fewer than ``dimensions``.
+    """
+    try:
+        model = SentenceTransformer(str(name), device=device)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise SourceNotFoundError(f"{name} can't be loaded: {error}") from error
+    if dimensions is not None:
+        kept_dimensions(embedding_dimension(model) or dimensions, k=dimensions)
+        model.truncate_dim = dimensions
+    return model

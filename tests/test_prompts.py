@@ -1,0 +1,104 @@
+"""Templates, and how a tokenizer carries them."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import byte_level_tokenizer, sentencepiece_tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from st_embfilter.errors import TemplateError
+from st_embfilter.prompts import PROMPTS, bake_template, resolve_template
+
+PROMPTEOL = PROMPTS["prompteol"]
+
+
+@pytest.mark.parametrize("template", ["", "no place", "{text} and {text}", "{TEXT}", "{ text }"])
+def test_template_needs_exactly_one_text(template: str) -> None:
+    with pytest.raises(TemplateError, match="exactly once"):
+        resolve_template(template)
+
+
+def test_names_and_templates() -> None:
+    assert resolve_template("prompteol") == 'Summarize the sentence: "{text}" in one word:"'
+    assert resolve_template("none") == "{text}"
+    assert resolve_template("{{}} {text}") == "{{}} {text}"
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_byte_level_tokens_spell_the_template(text: str) -> None:
+    baked = bake_template(byte_level_tokenizer(), PROMPTEOL, 512)
+    assert baked.decode(baked(text)["input_ids"]) == PROMPTEOL.replace("{text}", text)
+
+
+def test_same_tokens_as_the_whole_text_where_nothing_merges_at_the_seam() -> None:
+    tokenizer = byte_level_tokenizer()
+    baked = bake_template(tokenizer, PROMPTEOL, 512)
+    for text in ("A man is eating food", "Two dogs run", "jumps"):
+        whole = tokenizer(PROMPTEOL.replace("{text}", text), add_special_tokens=False)["input_ids"]
+        assert baked(text)["input_ids"] == whole
+
+
+def test_opening_special_tokens_stay_and_closing_ones_go() -> None:
+    tokenizer = byte_level_tokenizer(bos=True, eos=True)
+    ids = bake_template(tokenizer, PROMPTEOL, 512)("Two dogs run")["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.bos_token_id not in ids[1:]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_no_space_is_put_between_prompt_and_text(legacy: bool) -> None:
+    tokenizer = sentencepiece_tokenizer(legacy)
+    baked = bake_template(tokenizer, PROMPTEOL, 512)
+    tokens = baked.convert_ids_to_tokens(baked("cats sleep")["input_ids"])
+    assert tokens[0] == "<s>" and tokens[1].startswith("▁")
+    assert "".join(tokens[1:]) == '▁Summarize▁the▁sentence:▁"cats▁sleep"▁in▁one▁word:"'
+
+
+def test_none_leaves_the_tokens_as_they_are() -> None:
+    for tokenizer in (byte_level_tokenizer(bos=True, eos=True), sentencepiece_tokenizer(True)):
+        baked = bake_template(tokenizer, "{text}", 512)
+        assert baked("The lazy dog")["input_ids"] == tokenizer("The lazy dog")["input_ids"]
+
+
+@pytest.mark.parametrize("limit", [40, 64])
+def test_truncation_cuts_only_text(limit: int) -> None:
+    tokenizer = byte_level_tokenizer(bos=True)
+    baked = bake_template(tokenizer, PROMPTEOL, limit)
+    ids = baked("dog " * 500, truncation=True)["input_ids"]
+    assert len(ids) == limit
+    text = baked.decode(ids, skip_special_tokens=True)
+    assert text.startswith('Summarize the sentence: "dog dog')
+    assert text.endswith('" in one word:"')
+
+
+def test_limit_without_room_for_text() -> None:
+    with pytest.raises(TemplateError, match="leaves no room"):
+        bake_template(byte_level_tokenizer(), PROMPTEOL, 5)
+
+
+def test_padding_truncation_and_chat_template_of_the_source_are_dropped() -> None:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.pad_token = "<|im_end|>"
+    tokenizer.padding_side = "left"
+    tokenizer("warm up", padding="max_length", max_length=30, truncation=True)
+    baked = bake_template(tokenizer, PROMPTEOL, 512)
+    spec = json.loads(baked.backend_tokenizer.to_str())
+    assert spec["truncation"] is None and spec["padding"] is None
+    assert baked.chat_template is None and baked.padding_side == "right"
+    assert baked.pad_token == "<|im_end|>"
+    assert "token_type_ids" not in baked("a")
+
+
+def test_source_tokenizer_is_not_changed() -> None:
+    tokenizer = byte_level_tokenizer()
+    before = tokenizer.backend_tokenizer.to_str()
+    bake_template(tokenizer, PROMPTEOL, 512)
+    assert tokenizer.backend_tokenizer.to_str() == before
+
+
+def test_padding_token_is_found_where_none_is_named() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer().backend_tokenizer)
+    assert bake_template(bare, PROMPTEOL, 512).pad_token == "<|endoftext|>"
