@@ -1,26 +1,26 @@
 """The few places where the supported sentence-transformers releases (5.1 to 6.x) differ."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
-try:
+LOADING_KWARGS = ("model_kwargs", "processor_kwargs", "config_kwargs")
+if TYPE_CHECKING:
     from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+else:
+    try:
+        from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+    except ImportError:
+        from sentence_transformers.models import Dense, Pooling, Transformer
 
-    LOADING_KWARGS = ("model_kwargs", "processor_kwargs", "config_kwargs")
-except ImportError:
-    from sentence_transformers.models import Dense, Pooling, Transformer
-
-    LOADING_KWARGS = ("model_args", "tokenizer_args", "config_args")
+        LOADING_KWARGS = ("model_args", "tokenizer_args", "config_args")
 
 __all__ = ["Dense", "Pooling", "Transformer"]
 
 
-def load_backbone(
-    location: str, dtype: torch.dtype | str, common: dict[str, Any]
-) -> Transformer:
+def load_backbone(location: str, dtype: torch.dtype | str, common: dict[str, Any]) -> Transformer:
     """sentence-transformers' Transformer of a checkpoint's decoder, without its head.
 
     Args:
@@ -30,13 +30,19 @@ def load_backbone(
             (``revision``, ``gguf_file``).
     """
     model, processor, config = LOADING_KWARGS
-    kwargs = {model: {"dtype": dtype, **common}, processor: dict(common), config: dict(common)}
-    return Transformer(location, **kwargs)
+    kwargs: dict[str, Any] = {
+        model: {"dtype": dtype, **common},
+        processor: dict(common),
+        config: dict(common),
+    }
+    transformer: Transformer = Transformer(location, **kwargs)
+    return transformer
 
 
 def last_token_pooling(width: int) -> Pooling:
     """sentence-transformers' pooling of the last token that is not padding."""
-    return Pooling(width, pooling_mode="lasttoken")
+    pooling: Pooling = Pooling(width, pooling_mode="lasttoken")
+    return pooling
 
 
 def pooling_modes(pooling: Pooling) -> tuple[str, ...]:
@@ -65,4 +71,4 @@ def set_text_only(transformer: Transformer, tokenizer: PreTrainedTokenizerBase) 
         transformer.modality_config = {"text": transformer.modality_config["text"]}
         transformer.input_formatter.supported_modalities = ["text"]
     else:
-        transformer.tokenizer = tokenizer
+        transformer.tokenizer = tokenizer  # type: ignore[misc]

@@ -74,7 +74,7 @@ def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
         transformer.auto_model.save_pretrained(folder)
         config_path = folder / "config.json"
         write_json(config_path, portable_config(json.loads(config_path.read_text())))
-        tokenizer = portable_tokenizer(transformer.tokenizer, transformer.max_seq_length)
+        tokenizer = portable_tokenizer(model.tokenizer, transformer.max_seq_length)
         write_tokenizer(folder, tokenizer)
         write_json(folder / "modules.json", MODULES)
         write_json(
@@ -111,14 +111,15 @@ def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, Fi
     Raises:
         PipelineError: If it can't hold this one.
     """
-    modules = list(model)
-    if [type(module) for module in modules] != [Transformer, Pooling, FilterModule]:
-        found = ", ".join(repr(module).partition("(")[0] for module in modules)
-        raise PipelineError(
-            f"the portable artifact holds Transformer, Pooling and FilterModule, this pipeline is "
-            f"{found}"
-        )
-    transformer, pooling, filter_module = modules
+    match list(model):
+        case [Transformer() as transformer, Pooling() as pooling, FilterModule() as filter_module]:
+            pass
+        case modules:
+            found = ", ".join(repr(module).partition("(")[0] for module in modules)
+            raise PipelineError(
+                f"the portable artifact holds Transformer, Pooling and FilterModule, this pipeline "
+                f"is {found}"
+            )
     if "message" in getattr(transformer, "modality_config", {}):
         raise PipelineError(
             "this pipeline wraps every text in the tokenizer's chat template, and the artifact "
@@ -162,13 +163,13 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def portable_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, max_length: int
+    tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> PreTrainedTokenizerFast:
     """The tokenizer as it is, if a template was built into it, else with the empty template."""
     if TEMPLATE_KEY in tokenizer.init_kwargs:
         assert isinstance(tokenizer, PreTrainedTokenizerFast)
         return tokenizer
-    return bake_template(tokenizer, PLACEHOLDER, max_length)
+    return bake_template(tokenizer, PLACEHOLDER, max_length or tokenizer.model_max_length)
 
 
 def write_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -45,9 +45,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("EMBFILTER_DEBUG"):
             raise
-        fail(
-            f"{type(error).__name__}: {error} (not expected: EMBFILTER_DEBUG=1 shows where)", 1
-        )
+        fail(f"{type(error).__name__}: {error} (not expected: EMBFILTER_DEBUG=1 shows where)", 1)
 
 
 def fail(message: str, code: int) -> None:
@@ -178,9 +176,7 @@ def build(
 def encode(
     model: Annotated[str, typer.Argument(help="An artifact's folder, or a model on the hub.")],
     out: Annotated[Path, typer.Option(help="The .npy file to make, float32, one row a text.")],
-    file: Annotated[
-        str, typer.Argument(help="UTF-8, one text a line. - is standard input.")
-    ] = "-",
+    file: Annotated[str, typer.Argument(help="UTF-8, one text a line. - is standard input.")] = "-",
     dims: Annotated[
         int | None, typer.Option(help="Keep the first so many dimensions: a larger τ.")
     ] = None,

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from st_embfilter.artifact import save_pretrained
 from st_embfilter.errors import MissingDependencyError
 from st_embfilter.files import atomic_output
+from st_embfilter.filter_module import FilterModule
 from st_embfilter.lens import nearest_tokens
 from st_embfilter.pipeline import build_model
 from st_embfilter.unembedding import Unembedding
@@ -62,8 +63,8 @@ def run_demo(out: Path, console: Console) -> None:
         artifact = folder / "smollm2-embedding"
         built = build_model(source, progress=True)
         save_pretrained(built, artifact)
-        singular_values = built[2].provenance["singular_values"]
-        kept = sorted(built[2].provenance["indices"])
+        filter_module = built[2]
+        assert isinstance(filter_module, FilterModule)
 
         console.print("[bold]2. Load[/bold] it again with plain sentence-transformers")
         filtered_model = SentenceTransformer(str(artifact), device="cpu")
@@ -71,13 +72,13 @@ def run_demo(out: Path, console: Console) -> None:
         raw_model = SentenceTransformer(modules=list(filtered_model)[:2], device="cpu")
 
         console.print("[bold]3. Compare[/bold]\n")
-        matrix = built[2].linear.weight
+        matrix = filter_module.linear.weight
         lens = compare_tokens(raw_model, matrix, Unembedding.from_pretrained(source), texts["lens"])
         search = compare_search(raw_model, filtered_model, texts["documents"], texts["queries"])
         show_tokens(console, lens)
         show_search(console, search)
         show_sizes(console, matrix.shape[1])
-        draw_picture(folder / "demo.png", singular_values, kept, lens, search)
+        draw_picture(folder / "demo.png", filter_module.provenance, lens, search)
     console.print(f"The picture: {out / 'demo.png'}\nThe model:   {out / artifact.name}")
 
 
@@ -145,7 +146,9 @@ def mean_reciprocal_rank(places: list[int]) -> float:
 
 def show_tokens(console: Console, rows: list[LensRow]) -> None:
     """The nearest tokens, as a table."""
-    table = Table(title="The tokens an embedding lies closest to (cosine with W_U)", show_lines=True)
+    table = Table(
+        title="The tokens an embedding lies closest to (cosine with W_U)", show_lines=True
+    )
     for column in ("text", "raw", "filtered"):
         table.add_column(column)
     for row in rows:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402 - the backend is chosen before
+import matplotlib.pyplot as plt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +20,7 @@ RAW, FILTERED, WORSE = "#8a8a8a", "#0a6e5c", "#c2410c"
 
 def draw_picture(
     path: Path,
-    singular_values: Sequence[float],
-    kept: Sequence[int],
+    provenance: dict[str, Any],
     lens: Sequence["LensRow"],
     search: Sequence["SearchRow"],
 ) -> None:
@@ -33,8 +32,9 @@ def draw_picture(
         layout="constrained",
     )
     figure.suptitle("EmbedFilter on SmolLM2-135M-Instruct, τ = 2", fontsize=15)
-    draw_spectrum(axes["spectrum"], singular_values, kept)
-    draw_sizes(axes["sizes"], len(singular_values))
+    values = provenance["singular_values"]
+    draw_spectrum(axes["spectrum"], values, sorted(provenance["indices"]))
+    draw_sizes(axes["sizes"], len(values))
     draw_search(axes["search"], search)
     draw_tokens(axes["tokens"], lens)
     figure.savefig(path, dpi=110)

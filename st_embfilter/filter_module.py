@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from st_embfilter._compat import Dense
@@ -43,9 +42,7 @@ class FilterModule(Dense):
     def __init__(
         self, in_features: int, out_features: int, provenance: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(
-            in_features, out_features, bias=False, activation_function=nn.Identity()
-        )
+        super().__init__(in_features, out_features, bias=False, activation_function=nn.Identity())
         self.provenance = provenance or {}
         self.requires_grad_(False)
 
@@ -108,7 +105,7 @@ class FilterModule(Dense):
         module.linear.weight.data = spectrum.rows(indices)
         return module
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Filter ``features["sentence_embedding"]``, ``(batch, d)`` to ``(batch, k)``.
 
         Raises:
@@ -129,7 +126,7 @@ class FilterModule(Dense):
         # sentence-transformers casts all of a pipeline to the backbone's dtype. In bfloat16 the
         # rows are no longer orthonormal, and can't be had back: so follow to a device, not a dtype.
         weight = self.linear.weight.data
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.linear.weight.dtype != weight.dtype:
             self.linear.weight.data = weight.to(self.linear.weight.device)
         return self
@@ -160,17 +157,18 @@ class FilterModule(Dense):
         Path(output_path, PROVENANCE_FILE).write_text(json.dumps(self.provenance))
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> "FilterModule":
+    def load(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> "FilterModule":
         """Load what :meth:`save` wrote, from a folder or a hub repository.
 
         Raises:
             PipelineError: If the Dense found there is not a filter.
         """
-        dense = Dense.load(model_name_or_path, subfolder=subfolder, **kwargs)
+        dense = Dense.load(model_name_or_path, *args, **kwargs)
         if dense.bias or not isinstance(dense.activation_function, nn.Identity):
             raise PipelineError(f"{model_name_or_path}: a Dense with bias or activation")
         module = cls(dense.in_features, dense.out_features)
         module.linear.weight.data = dense.linear.weight.data
+        subfolder = args[0] if args else kwargs.get("subfolder", "")
         provenance = Path(model_name_or_path, subfolder, PROVENANCE_FILE)
         if provenance.is_file():
             module.provenance = json.loads(provenance.read_text())

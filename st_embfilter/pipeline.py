@@ -17,6 +17,7 @@ from st_embfilter._compat import (
 from st_embfilter.bands import BandName, kept_dimensions
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 from st_embfilter.filter_module import FilterModule, choose_indices, compute_spectrum
+from st_embfilter.gguf_file import parsed_once
 from st_embfilter.prompts import DEFAULT_PROMPT, bake_template, resolve_template
 from st_embfilter.source import Source, resolve_source
 from st_embfilter.spectrum import Spectrum
@@ -69,15 +70,16 @@ def build_model(
     """
     template = resolve_template(prompt)
     resolved = resolve_source(source, revision)
-    unembedding = Unembedding.from_source(resolved)
-    width = unembedding.shape[1]
-    choose_indices(width, ratio, k, band, seed)
-    if spectrum is not None and spectrum.width != width:
-        raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
-    # The backbone first: of a hub repository, W_U is then read from the local cache.
-    transformer = load_transformer(resolved, template, max_seq_length, dtype)
-    if spectrum is None:
-        spectrum = compute_spectrum(unembedding, progress)
+    with parsed_once():
+        unembedding = Unembedding.from_source(resolved)
+        width = unembedding.shape[1]
+        # Checked before the backbone is loaded, which may take minutes.
+        choose_indices(width, ratio, k, band, seed)
+        if spectrum is not None and spectrum.width != width:
+            raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
+        # The backbone first: of a hub repository, W_U is then read from the local cache.
+        transformer = load_transformer(resolved, template, max_seq_length, dtype)
+    spectrum = spectrum or compute_spectrum(unembedding, progress)
     filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
     model = SentenceTransformer(
         modules=[transformer, last_token_pooling(width), filter_module], device=device
@@ -102,13 +104,14 @@ def load_transformer(
         transformer = load_backbone(source.location, dtype, common)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise CheckpointError(f"{source.name} can't be loaded: {error}") from error
-    backbone = transformer.auto_model
+    backbone, tokenizer = transformer.auto_model, transformer.tokenizer
+    if tokenizer is None:
+        raise CheckpointError(f"{source.name} has no tokenizer")
     if source.gguf_file:
         forget_quantization(backbone)
     limit = getattr(backbone.config, "max_position_embeddings", None) or max_seq_length
     max_seq_length = min(max_seq_length, limit)
-    tokenizer = bake_template(transformer.tokenizer, template, max_seq_length)
-    set_text_only(transformer, tokenizer)
+    set_text_only(transformer, bake_template(tokenizer, template, max_seq_length))
     transformer.max_seq_length = max_seq_length
     return transformer
 

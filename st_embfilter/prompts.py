@@ -79,7 +79,7 @@ def bake_template(
                 f"{max_length} leaves no room for text"
             )
         spec["post_processor"] = template_post_processor(bare, front, back)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
         model_max_length=max_length,
         padding_side="right",
@@ -98,7 +98,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     tokens = {name: str(t) for name in names if (t := getattr(tokenizer, name)) is not None}
     # Padding is masked out, so any token will do.
     fallback = tokens.get("eos_token") or tokens.get("unk_token")
-    tokens.setdefault("pad_token", fallback or tokenizer.convert_ids_to_tokens(0))
+    tokens.setdefault("pad_token", fallback or str(tokenizer.convert_ids_to_tokens(0)))
     return tokens
 
 

@@ -104,7 +104,8 @@ def gram_matrix(blocks: Iterable[Tensor]) -> Tensor:
     row = 0
     for block in blocks:
         rows = block.to(torch.float64)
-        finite = rows.isfinite().all(dim=1)
+        # A sum is finite only if every entry is; no float32 row overflows a float64 sum.
+        finite = rows.sum(dim=1).isfinite()
         if not finite.all():
             raise NonFiniteError(
                 f"the unembedding matrix holds NaN or infinity, first in row "

@@ -6,17 +6,17 @@ and only its bytes are read.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from st_embfilter.errors import CheckpointError, MissingDependencyError, NoUnembeddingError
+from st_embfilter.errors import CheckpointError, NoUnembeddingError
+from st_embfilter.gguf_file import dequantize_rows, open_gguf
 from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
 from st_embfilter.source import Source, resolve_source
 
@@ -30,8 +30,8 @@ EMBEDDING_NAMES = (
     "tok_embeddings.weight",
     "embeddings.weight",
 )
-# One block is 32 MB once it is float64, whatever the stored dtype.
-BLOCK_ELEMENTS = 4 * 2**20
+# One block is 16 MB once it is float64, whatever the stored dtype.
+BLOCK_ELEMENTS = 2 * 2**20
 
 RowReader = Callable[[int], Iterator[tuple[bytes | bytearray, Tensor]]]
 
@@ -225,17 +225,8 @@ def _check_matrix(source: str, name: str, tensor: StoredTensor) -> None:
 
 
 def _from_gguf(source: Source) -> Unembedding:
-    try:
-        import gguf
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading a GGUF file needs two more packages: pip install 'st-embfilter[gguf]'"
-        ) from error
     assert source.folder and source.gguf_file
-    try:
-        reader = gguf.GGUFReader(source.folder / source.gguf_file)
-    except (ValueError, IndexError, OSError, UnicodeDecodeError, KeyError) as error:
-        raise CheckpointError(f"{source.name} is corrupt or truncated: {error}") from error
+    reader = open_gguf(source.folder / source.gguf_file)
     architecture = reader.get_field("general.architecture")
     name = architecture.contents() if architecture else "unknown"
     causal = reader.get_field(f"{name}.attention.causal")
@@ -248,14 +239,11 @@ def _from_gguf(source: Source) -> Unembedding:
         )
     # GGUF gives a shape with the fastest axis first: (d, V).
     width, height = (int(extent) for extent in tensor.shape)
-    stored = cast("np.ndarray[Any, Any]", tensor.data)
-
-    def read(rows: int) -> Iterator[tuple[bytes, Tensor]]:
-        for first in range(0, height, rows):
-            part = np.ascontiguousarray(stored[first : first + rows])
-            block = gguf.quants.dequantize(part, tensor.tensor_type)
-            yield part.tobytes(), torch.from_numpy(block).view(-1, width)
-
     return Unembedding(
-        source, tensor.name, tensor.tensor_type.name, (height, width), int(tensor.n_bytes), read
+        source,
+        tensor.name,
+        tensor.tensor_type.name,
+        (height, width),
+        int(tensor.n_bytes),
+        partial(dequantize_rows, tensor),
     )

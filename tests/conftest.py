@@ -32,7 +32,9 @@ def tiny_model(tiny: Path) -> SentenceTransformer:
 
 
 @pytest.fixture(scope="session")
-def tiny_artifact(tiny_model: SentenceTransformer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_artifact(
+    tiny_model: SentenceTransformer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Its artifact. Tests that break one copy it first."""
     return save_pretrained(tiny_model, tmp_path_factory.mktemp("artifacts") / "tiny")
 

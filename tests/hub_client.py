@@ -5,31 +5,32 @@ Takes a JSON list of calls, prints a JSON list of what came of each.
 
 import json
 import sys
-import time
 import traceback
 from typing import Any
+from unittest import mock
 
-from st_embfilter import FilterModule
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig
+
+from st_embfilter import FilterModule, build_model
 from st_embfilter.unembedding import Unembedding
 
 
 def call(kind: str, source: str, revision: str | None) -> dict[str, Any]:
     if kind == "unembedding":
         unembedding = Unembedding.from_pretrained(source, revision)
-        rows = [row for block in unembedding.row_blocks() for row in block.float().tolist()]
+        rows = [row for block in unembedding.row_blocks() for row in block.tolist()]
         return {"revision": unembedding.revision, "sha256": unembedding.sha256, "rows": rows}
     if kind == "filter":
         module = FilterModule.from_pretrained(source, revision=revision, k=12)
         return {"provenance": module.provenance, "matrix": module.linear.weight.tolist()}
+    if kind == "model":
+        model = build_model(source, revision=revision, k=12, device="cpu")
+        return {"embedding": model.encode("a text").tolist()}
     if kind == "config":
-        from transformers import AutoConfig
-
         return {"width": AutoConfig.from_pretrained(source, revision=revision).hidden_size}
-    assert kind == "download"
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(source, revision=revision, device="cpu")
-    return {"embedding": model.encode("a text").tolist()}
+    assert kind == "snapshot"
+    return {"folder": snapshot_download(source, revision=revision)}
 
 
 def outcome(kind: str, source: str, revision: str | None = None) -> dict[str, Any]:
@@ -42,5 +43,5 @@ def outcome(kind: str, source: str, revision: str | None = None) -> dict[str, An
 
 if __name__ == "__main__":
     # The hub's library waits longer and longer between attempts.
-    time.sleep = lambda seconds: None
-    print(json.dumps([outcome(*arguments) for arguments in json.loads(sys.argv[1])]))
+    with mock.patch("time.sleep"):
+        print(json.dumps([outcome(*arguments) for arguments in json.loads(sys.argv[1])]))

@@ -39,11 +39,13 @@ class Request:
 class Hub:
     """Repositories by name, and what clients asked for.
 
+    An alias leads to a repository by redirection, as the hub's old ids without an organization do.
     A file of a repository in ``gated`` is only given to users who were granted access, so to none.
     The body of a range of a file in ``cut`` ends early, as where a connection breaks.
     """
 
     repositories: dict[str, Path]
+    aliases: dict[str, str] = field(default_factory=dict)
     url: str = ""
     gated: set[tuple[str, str]] = field(default_factory=set)
     cut: set[tuple[str, str]] = field(default_factory=set)
@@ -100,10 +102,14 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = unquote(urlsplit(self.path).path)
+        resolve, api = RESOLVE.fullmatch(path), API.fullmatch(path)
         try:
-            if resolve := RESOLVE.fullmatch(path):
+            if (known := resolve or api) and known["repo"] in self.shared.aliases:
+                name = self.shared.aliases[known["repo"]]
+                self.send_body(307, b"", {"Location": self.path.replace(known["repo"], name, 1)})
+            elif resolve:
                 self.send_content(resolve["repo"], resolve["revision"], resolve["path"])
-            elif api := API.fullmatch(path):
+            elif api:
                 self.send_json(self.call(api, parse_qs(body.decode())))
             else:
                 raise RefusedError(404, None, "no such page")

@@ -45,7 +45,7 @@ def test_random_is_seeded_and_in_order(width: int, seed: int, data: st.DataObjec
     chosen = band_indices(width, k, "random", seed)
     assert chosen == band_indices(width, k, "random", seed)
     assert chosen == sorted(set(chosen)) and len(chosen) == k
-    assert 0 <= chosen[0] and chosen[-1] < width
+    assert chosen[0] >= 0 and chosen[-1] < width
 
 
 def test_seeds_differ() -> None:

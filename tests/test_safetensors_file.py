@@ -60,7 +60,10 @@ HEADER_END = 8 + int.from_bytes(GOOD[:8], "little")
 
 
 @given(
-    st.sampled_from(FLOATS), st.integers(1, 30), st.integers(1, 9), st.integers(1, 40),
+    st.sampled_from(FLOATS),
+    st.integers(1, 30),
+    st.integers(1, 9),
+    st.integers(1, 40),
     st.integers(0, 3),
 )
 @settings(max_examples=80, deadline=None, derandomize=True)
@@ -125,8 +128,9 @@ BROKEN: Mapping[str, bytes] = {
     "offsets far beyond": pack({"w": entry(data_offsets=[2**64, 2**64 + 24])}, bytes(24)),
     "begin after end": pack({"w": entry(data_offsets=[24, 0])}, bytes(24)),
     "offsets into the header": pack({"w": entry(data_offsets=[-24, 0])}, bytes(24)),
-    "another tensor beyond the file": pack({"w": entry(), "v": entry(data_offsets=[24, 48])},
-                                           bytes(24)),
+    "another tensor beyond the file": pack(
+        {"w": entry(), "v": entry(data_offsets=[24, 48])}, bytes(24)
+    ),
 }
 
 
@@ -190,8 +194,13 @@ def test_flipped_header_bytes(flips: list[tuple[int, int]]) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 40) | st.integers() | st.floats()
-    | st.text(max_size=3) | st.sampled_from(sorted(DTYPES)),
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 40)
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(sorted(DTYPES)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=6,
 )
@@ -210,8 +219,12 @@ def test_any_value_as_header(value: Any) -> None:
     check_against_library(pack(value, bytes(24)))
 
 
-@given(st.lists(st.integers(0, 6), min_size=2, max_size=2), st.integers(-8, 40),
-       st.integers(-8, 40), st.sampled_from(FLOATS))
+@given(
+    st.lists(st.integers(0, 6), min_size=2, max_size=2),
+    st.integers(-8, 40),
+    st.integers(-8, 40),
+    st.sampled_from(FLOATS),
+)
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_any_offsets(shape: list[int], begin: int, end: int, dtype: str) -> None:
     changed = entry(dtype=dtype, shape=shape, data_offsets=[begin, end])

