@@ -96,7 +96,10 @@ def load_transformer(
         CheckpointError: If transformers can't load it.
         TemplateError: If the prompt alone takes up ``max_seq_length``.
     """
-    common: dict[str, Any] = {"revision": source.revision} if source.revision else {}
+    # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
+    common: dict[str, Any] = {"trust_remote_code": False}
+    if source.revision:
+        common["revision"] = source.revision
     if source.gguf_file:
         common["gguf_file"] = source.gguf_file
         dtype = torch.float32 if dtype == "auto" else dtype

@@ -74,19 +74,27 @@ def read_header(file: BinaryIO, where: str) -> dict[str, StoredTensor]:
         header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            shape = tuple(int(extent) for extent in entry["shape"])
-            tensors[name] = StoredTensor(entry["dtype"], shape, data + begin, data + end)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            (begin, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
+            # JSON has true, 1.5, 1e999 and "1" as well.
+            if not isinstance(dtype, str) or any(type(n) is not int for n in (begin, end, *shape)):
+                raise ValueError(f"the entry of {name!r} is not one of a tensor")
+            tensors[name] = StoredTensor(dtype, tuple(shape), data + begin, data + end)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{where} is corrupt: its header can't be read: {error}") from error
-    for name, tensor in tensors.items():
-        if not data <= tensor.begin <= tensor.end or min(tensor.shape, default=0) < 0:
+    position = data
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        # The format has neither gaps nor overlaps: where one shows, an offset is wrong.
+        backwards = tensor.end < tensor.begin or min(tensor.shape, default=0) < 0
+        if tensor.begin != position or backwards:
             raise CheckpointError(f"{where} is corrupt: {name} has impossible offsets or shape")
-        if tensor.end > size:
-            raise CheckpointError(
-                f"{where} is truncated: {name} ends at byte {tensor.end}, the file at {size}. "
-                f"Fetch it again"
-            )
+        position = tensor.end
+    if position > size:
+        raise CheckpointError(
+            f"{where} is truncated: it should have {position:,} bytes and has {size:,}. "
+            f"Fetch it again"
+        )
+    if position < size:
+        raise CheckpointError(f"{where} is corrupt: it has bytes that belong to no tensor")
     return tensors
 
 

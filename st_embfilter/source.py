@@ -6,22 +6,29 @@ without the rest. On the hub that is a range request, unless the file is in the 
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from huggingface_hub import HfFileSystem, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
+from huggingface_hub import HfApi, HfFileSystem, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is not listed
     EntryNotFoundError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-from st_embfilter.errors import CheckpointError, SourceNotFoundError
+from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class _NoFileError(CheckpointError):
+    """The model has no file of this name, as opposed to one that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +52,56 @@ class Source:
         """What transformers' ``from_pretrained`` takes."""
         return str(self.folder) if self.folder else self.name
 
-    def open(self, filename: str) -> BinaryIO:
-        """Open a file of the model for random access.
+    @contextmanager
+    def open(self, filename: str) -> Iterator[BinaryIO]:
+        """Open a file of the model for random access, in a ``with`` block.
 
         Raises:
-            CheckpointError: If there is no such file, or its name leaves the model's folder.
+            CheckpointError: If there is no such file, its name leaves the model's folder, or it
+                can't be read.
+            SourceNotFoundError: If the file has to come from the hub, which can't be reached or
+                refuses it.
         """
-        path = PurePosixPath(filename)
-        if path.is_absolute() or ".." in path.parts or "\\" in filename:
-            raise CheckpointError(f"{self.name} names a file outside of its folder: {filename!r}")
+        check_filename(self.name, filename)
+        local = self.local_path(filename)
         try:
-            if self.folder:
-                return (self.folder / path).open("rb")
-            cached = try_to_load_from_cache(self.name, filename, revision=self.revision)
-            if isinstance(cached, str):
-                return Path(cached).open("rb")
-            remote = f"{self.name}@{self.revision}/{filename}"
-            # cache_type "none": every read is one range request of just those bytes.
-            return cast(BinaryIO, HfFileSystem().open(remote, "rb", cache_type="none"))
+            with local.open("rb") if local else self._open_remote(filename) as file:
+                yield file
         except FileNotFoundError as error:
-            raise CheckpointError(f"{self.name} has no file {filename}") from error
+            raise _NoFileError(f"{self.name} has no file {filename}") from error
+        except (OSError, HTTPError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            if local:
+                raise CheckpointError(f"{self.name}: {filename} can't be read: {reason}") from error
+            raise SourceNotFoundError(
+                f"{self.name}: {filename} is not in the local hub cache, and can't be had from "
+                f"the hub: {reason}"
+            ) from error
+
+    def local_path(self, filename: str) -> Path | None:
+        """Where the file is on this machine, or ``None`` if it can only be on the hub."""
+        check_filename(self.name, filename)
+        if self.folder:
+            return self.folder / filename
+        cached = try_to_load_from_cache(self.name, filename, revision=self.revision)
+        return Path(cached) if isinstance(cached, str) else None
+
+    def _open_remote(self, filename: str) -> BinaryIO:
+        if try_to_load_from_cache(self.name, filename, revision=self.revision) is not None:
+            raise FileNotFoundError(filename)  # The cache knows that there is none.
+        # The few ids without an organization, as "gpt2", are other names of full ones.
+        name = self.name if "/" in self.name else HfApi().model_info(self.name).id
+        # cache_type "none": every read is one range request of just those bytes.
+        remote = f"{name}@{self.revision}/{filename}"
+        return cast(BinaryIO, HfFileSystem().open(remote, "rb", cache_type="none"))
 
     def has(self, filename: str) -> bool:
         """Whether the model has a file of this name."""
         try:
-            self.open(filename).close()
-        except CheckpointError:
+            with self.open(filename):
+                return True
+        except _NoFileError:
             return False
-        return True
 
     def read_json(self, filename: str) -> dict[str, Any]:
         """Read a JSON object.
@@ -83,11 +112,20 @@ class Source:
         with self.open(filename) as file:
             try:
                 content = json.load(file)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise CheckpointError(f"{self.name}: {filename} is not JSON: {error}") from error
         if not isinstance(content, dict):
             raise CheckpointError(f"{self.name}: {filename} is not a JSON object")
         return content
+
+
+def check_filename(source: str, filename: str) -> None:
+    """Refuse a name that leads out of the model's folder, or is none."""
+    path = PurePosixPath(filename)
+    if path.is_absolute() or ".." in path.parts or "\\" in filename:
+        raise CheckpointError(f"{source} names a file outside of its folder: {filename!r}")
+    if not path.name or not filename.isprintable():
+        raise CheckpointError(f"{source} names a file that can't be one: {filename!r}")
 
 
 def resolve_source(source: str | Path, revision: str | None = None) -> Source:
@@ -100,9 +138,12 @@ def resolve_source(source: str | Path, revision: str | None = None) -> Source:
     Raises:
         SourceNotFoundError: If there is no such thing, or the hub can't be reached.
         CheckpointError: If the folder has no ``config.json``.
+        MisuseError: If a revision is given for a local path.
     """
     name = str(source)
     path = Path(source).expanduser()
+    if path.exists() and revision is not None:
+        raise MisuseError(f"{name} is on this machine: a revision is for a hub id only")
     if path.is_file():
         if path.suffix != ".gguf":
             raise CheckpointError(

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import transformers
 from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
-from st_embfilter.gguf_file import dequantize_rows, open_gguf
+from st_embfilter.gguf_file import check_matrix, dequantize_rows, open_gguf
 from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
 from st_embfilter.source import Source, resolve_source
 
@@ -30,6 +31,7 @@ EMBEDDING_NAMES = (
     "tok_embeddings.weight",
     "embeddings.weight",
 )
+TRANSFORMERS_MAJOR = int(transformers.__version__.split(".")[0])
 # One block is 16 MB once it is float64, whatever the stored dtype.
 BLOCK_ELEMENTS = 2 * 2**20
 
@@ -140,7 +142,9 @@ def _from_safetensors(source: Source) -> Unembedding:
     config = _causal_lm_config(source)
     shards = _shards(source)
     files = {name: file for file, names in shards.items() for name in names}
-    name = _choose_tensor(source.name, list(files), tied=bool(config.tie_word_embeddings))
+    # Not every configuration has the field.
+    tied = bool(getattr(config, "tie_word_embeddings", False))
+    name = _choose_tensor(source.name, list(files), tied)
     filename = files[name]
     where = f"{source.name}/{filename}"
     with source.open(filename) as file:
@@ -161,6 +165,8 @@ def _causal_lm_config(source: Source) -> Any:
     """The text model's configuration, after checking that the model has a head."""
     content = source.read_json("config.json")
     architectures = content.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
+        raise CheckpointError(f"{source.name}: config.json names no classes as architectures")
     known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     # A class of a repository's own code is not among the known ones, but says what it is.
     if architectures and not any(a in known or a.endswith("ForCausalLM") for a in architectures):
@@ -169,17 +175,24 @@ def _causal_lm_config(source: Source) -> Any:
             f"filter from. Use the causal language model's own checkpoint"
         )
     try:
-        config = AutoConfig.from_pretrained(source.location, revision=source.revision)
-    except (ValueError, KeyError) as error:
+        # Without the last argument, a terminal's user is asked whether to run a repository's code.
+        config = AutoConfig.from_pretrained(
+            source.location, revision=source.revision, trust_remote_code=False
+        )
+        return config.get_text_config()
+    except Exception as error:  # Of a configuration's own checks, anything may come.
         raise CheckpointError(
-            f"{source.name}: config.json can't be used: {str(error).splitlines()[0]}"
+            f"{source.name}: config.json can't be used: {' '.join(str(error).split())}"
         ) from error
-    return config.get_text_config()
 
 
 def _shards(source: Source) -> dict[str, list[str]]:
     """The names of the tensors in each safetensors file."""
-    if source.has("model.safetensors.index.json"):
+    # The order is transformers'. What is in the local cache needs no hub.
+    candidates = ("model.safetensors", "model.safetensors.index.json")
+    cached = [] if source.folder else [name for name in candidates if source.local_path(name)]
+    found = next((name for name in cached or candidates if source.has(name)), None)
+    if found == "model.safetensors.index.json":
         index = source.read_json("model.safetensors.index.json").get("weight_map")
         if not isinstance(index, dict):
             raise CheckpointError(f"{source.name}: model.safetensors.index.json has no weight_map")
@@ -187,7 +200,7 @@ def _shards(source: Source) -> dict[str, list[str]]:
         for name, filename in index.items():
             shards.setdefault(str(filename), []).append(name)
         return shards
-    if source.has("model.safetensors"):
+    if found == "model.safetensors":
         with source.open("model.safetensors") as file:
             header = read_header(file, f"{source.name}/model.safetensors")
         return {"model.safetensors": list(header)}
@@ -198,9 +211,16 @@ def _shards(source: Source) -> dict[str, list[str]]:
 
 
 def _choose_tensor(source: str, names: list[str], tied: bool) -> str:
-    """W_U's name: the head's, or where it is tied the input embedding's."""
-    for endings in (EMBEDDING_NAMES, HEAD_NAMES) if tied else (HEAD_NAMES,):
-        found = [n for n in names if n.endswith(tuple(f".{e}" for e in endings)) or n in endings]
+    """W_U's name: the head's, or where it is tied the input embedding's.
+
+    A tied head may be stored as well. If it differs, transformers takes it from 5.0 on.
+    """
+    preferred = (
+        [HEAD_NAMES, EMBEDDING_NAMES] if TRANSFORMERS_MAJOR >= 5 else [EMBEDDING_NAMES, HEAD_NAMES]
+    )
+    for endings in preferred if tied else [HEAD_NAMES]:
+        nested = tuple(f".{ending}" for ending in endings)
+        found = [n for n in names if n in endings] or [n for n in names if n.endswith(nested)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -229,6 +249,12 @@ def _from_gguf(source: Source) -> Unembedding:
     reader = open_gguf(source.folder / source.gguf_file)
     architecture = reader.get_field("general.architecture")
     name = architecture.contents() if architecture else "unknown"
+    split = reader.get_field("split.count")
+    if split and split.contents() > 1:
+        raise CheckpointError(
+            f"{source.name} is one part of a split GGUF file: merge the parts with "
+            f"llama-gguf-split --merge"
+        )
     causal = reader.get_field(f"{name}.attention.causal")
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     tensor = tensors.get("output.weight") or tensors.get("token_embd.weight")
@@ -237,6 +263,7 @@ def _from_gguf(source: Source) -> Unembedding:
             f"{source.name} is a {name} model without a language-model head: use a causal "
             f"language model's GGUF file"
         )
+    check_matrix(tensor, source.name)
     # GGUF gives a shape with the fastest axis first: (d, V).
     width, height = (int(extent) for extent in tensor.shape)
     return Unembedding(
