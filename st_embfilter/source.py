@@ -62,7 +62,6 @@ class Source:
             SourceNotFoundError: If the file has to come from the hub, which can't be reached or
                 refuses it.
         """
-        check_filename(self.name, filename)
         local = self.local_path(filename)
         try:
             with local.open("rb") if local else self._open_remote(filename) as file:
@@ -79,7 +78,11 @@ class Source:
             ) from error
 
     def local_path(self, filename: str) -> Path | None:
-        """Where the file is on this machine, or ``None`` if it can only be on the hub."""
+        """Where the file is on this machine, or ``None`` if it can only be on the hub.
+
+        Raises:
+            CheckpointError: If its name leaves the model's folder.
+        """
         check_filename(self.name, filename)
         if self.folder:
             return self.folder / filename

@@ -63,6 +63,8 @@ class Unembedding:
     ) -> None:
         self.source = source.name
         self.revision = source.revision
+        # Of a local path only the last part is told to others.
+        self._label = source.gguf_file or (source.folder.name if source.folder else source.name)
         self.tensor_name = tensor_name
         self.dtype = dtype
         self.shape = shape
@@ -124,12 +126,9 @@ class Unembedding:
         return self._sha256
 
     def provenance(self) -> dict[str, Any]:
-        """What this matrix is, for an artifact's manifest. Reads it if no pass did before.
-
-        Of a local path only the last part is told: the rest is nobody else's business.
-        """
+        """What this matrix is, for an artifact's manifest. Reads it if no pass did before."""
         return {
-            "source": Path(self.source).name if self.revision is None else self.source,
+            "source": self._label,
             "revision": self.revision,
             "tensor": self.tensor_name,
             "dtype": self.dtype,
