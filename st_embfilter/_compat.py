@@ -7,6 +7,9 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
 LOADING_KWARGS = ("model_kwargs", "processor_kwargs", "config_kwargs")
+# The `__module__` for which `SentenceTransformer.save` writes "sentence_transformers.models.Dense".
+# Up to 5.3 that is a module, whose name alone is written.
+SAVED_DENSE_MODULE = "sentence_transformers.models"
 if TYPE_CHECKING:
     from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
 else:
@@ -16,6 +19,7 @@ else:
         from sentence_transformers.models import Dense, Pooling, Transformer
 
         LOADING_KWARGS = ("model_args", "tokenizer_args", "config_args")
+        SAVED_DENSE_MODULE = "sentence_transformers.models.Dense"
 
 __all__ = ["Dense", "Pooling", "Transformer"]
 

@@ -65,7 +65,8 @@ def show_version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print it, and exit."),
     ] = False,
 ) -> None:
     """The options in front of a command."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from st_embfilter._compat import Dense
+from st_embfilter._compat import SAVED_DENSE_MODULE, Dense
 from st_embfilter.bands import BandName, band_indices, kept_dimensions
 from st_embfilter.errors import PipelineError, WidthError
 from st_embfilter.spectrum import Spectrum
@@ -190,7 +190,7 @@ def _rebuild() -> FilterModule:
 # repository's code. What a FilterModule saves *is* a Dense, file by file, so it is written down as
 # one, under the one name that all releases and servers know. (`__reduce__` is there because a
 # pickle looks a class up by that name.)
-FilterModule.__module__ = "sentence_transformers.models"
+FilterModule.__module__ = SAVED_DENSE_MODULE
 FilterModule.__name__ = "Dense"
 
 

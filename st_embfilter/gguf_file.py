@@ -73,6 +73,15 @@ def parsed_once() -> Iterator[None]:
         gguf.GGUFReader = GGUFReader  # type: ignore[misc]
 
 
+def adds_bos(path: Path) -> bool | None:
+    """Whether the file says that its tokenizer puts BOS in front of a text, if it says so at all.
+
+    transformers 4 doesn't ask, and always puts it there.
+    """
+    field = open_gguf(path).get_field("tokenizer.ggml.add_bos_token")
+    return bool(field.contents()) if field else None
+
+
 def check_matrix(tensor: "ReaderTensor", where: str) -> None:
     """Check that a tensor can be given in rows.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
+from tokenizers.processors import ByteLevel
 
 from st_embfilter._compat import (
     Transformer,
@@ -17,7 +18,7 @@ from st_embfilter._compat import (
 from st_embfilter.bands import BandName, kept_dimensions
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 from st_embfilter.filter_module import FilterModule, choose_indices, compute_spectrum
-from st_embfilter.gguf_file import parsed_once
+from st_embfilter.gguf_file import adds_bos, parsed_once
 from st_embfilter.prompts import DEFAULT_PROMPT, bake_template, resolve_template
 from st_embfilter.source import Source, resolve_source
 from st_embfilter.spectrum import Spectrum
@@ -110,8 +111,11 @@ def load_transformer(
     backbone, tokenizer = transformer.auto_model, transformer.tokenizer
     if tokenizer is None:
         raise CheckpointError(f"{source.name} has no tokenizer")
-    if source.gguf_file:
+    if source.gguf_file and source.folder:
         forget_quantization(backbone)
+        if adds_bos(source.folder / source.gguf_file) is False:
+            # The one post-processor that adds nothing.
+            tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=False)
     limit = getattr(backbone.config, "max_position_embeddings", None) or max_seq_length
     max_seq_length = min(max_seq_length, limit)
     set_text_only(transformer, bake_template(tokenizer, template, max_seq_length))
