@@ -69,8 +69,9 @@ def bake_template(
     if before or after:
         front = opening_special_tokens(tokenizer)
         if before:
-            front += encode_bare(Tokenizer.from_str(json.dumps(spec)), before)
-            remove_prefix_space(spec)
+            # A space in front of a word is part of the word's token, so it goes with the text.
+            front += encode_bare(Tokenizer.from_str(json.dumps(spec)), before.removesuffix(" "))
+            set_prefix_space(spec, before.endswith(" "))
         bare = Tokenizer.from_str(json.dumps(spec))
         back = encode_behind_text(bare, after)
         if len(front) + len(back) >= max_length:
@@ -110,13 +111,17 @@ def opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(full[:at])
 
 
-def remove_prefix_space(spec: dict[str, Any]) -> None:
-    """Have a tokenizer put no space in front of a text, which stands behind the prompt.
+def set_prefix_space(spec: dict[str, Any], wanted: bool) -> None:
+    """Have a tokenizer put a space in front of every text, or none.
 
     SentencePiece's and some byte-level tokenizers put one in front of the first word. Here the
-    text is never first: the reference, which tokenizes template and text together, has none.
+    text stands behind the prompt: the reference, which tokenizes template and text together, has a
+    space where the template has one.
     """
     normalizers = [s for s in steps(spec["normalizer"], "normalizers") if s["type"] != "Prepend"]
+    if wanted:
+        # First, so that what turns spaces into other characters turns this one too.
+        normalizers.insert(0, {"type": "Prepend", "prepend": " "})
     spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
     for step in steps(spec["pre_tokenizer"], "pretokenizers"):
         if step["type"] == "Metaspace":

@@ -48,17 +48,18 @@ def byte_level_tokenizer(bos: bool = False, eos: bool = False) -> PreTrainedToke
 def sentencepiece_tokenizer(legacy: bool) -> PreTrainedTokenizerFast:
     """As Llama 2's and Gemma's: a space in front of the first word, made in one of two ways."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    if legacy:
-        tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-        )
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace()
     trainer = BpeTrainer(
         vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
+    if legacy:
+        tokenizer = Tokenizer(tokenizer.model)
+        tokenizer.decoder = decoders.Metaspace()
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )

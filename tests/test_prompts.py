@@ -57,6 +57,18 @@ def test_no_space_is_put_between_prompt_and_text(legacy: bool) -> None:
     assert "".join(tokens[1:]) == '▁Summarize▁the▁sentence:▁"cats▁sleep"▁in▁one▁word:"'
 
 
+@pytest.mark.parametrize("text", ["Two dogs run", " spaced", "jumps over"])
+def test_a_space_before_the_text_goes_with_its_first_word(text: str) -> None:
+    template = "The sentence: {text} in one word:"
+    for tokenizer in (
+        byte_level_tokenizer(),
+        sentencepiece_tokenizer(True),
+        sentencepiece_tokenizer(False),
+    ):
+        baked = bake_template(tokenizer, template, 512)
+        assert baked(text)["input_ids"] == tokenizer(template.replace("{text}", text))["input_ids"]
+
+
 def test_none_leaves_the_tokens_as_they_are() -> None:
     for tokenizer in (byte_level_tokenizer(bos=True, eos=True), sentencepiece_tokenizer(True)):
         baked = bake_template(tokenizer, "{text}", 512)
