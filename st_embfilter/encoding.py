@@ -53,6 +53,9 @@ def encode_to_file(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = rows_done(state, partial, digest)
+        if not done:
+            # It would speak of rows that this job is about to write over.
+            state.unlink(missing_ok=True)
         rows: np.memmap | None = np.load(partial, mmap_mode="r+") if done else None
         chunk = CHUNK_BATCHES * batch_size
         with tqdm(total=len(texts), initial=done, desc="Encoding", unit="text") as bar:

@@ -69,6 +69,23 @@ def test_another_job_starts_anew(tiny_model: SentenceTransformer, tmp_path: Path
     assert fresh.seen == len(TEXTS)
 
 
+def test_a_job_that_another_overwrote_starts_anew(
+    tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.npy"
+    interrupt(tiny_model, path, "job")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # Another job is stopped after it wrote over the rows, and before it said so.
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(encoding, "write_state", killed)
+        encode_to_file(tiny_model, TEXTS[::-1], path, job="another", batch_size=4)
+    encode_to_file(tiny_model, TEXTS, path, job="job", batch_size=4)
+    np.testing.assert_allclose(np.load(path), tiny_model.encode(TEXTS), atol=1e-5)
+
+
 def test_an_output_that_exists_is_kept(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
     path = tmp_path / "out.npy"
     path.write_bytes(b"mine")
