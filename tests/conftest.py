@@ -100,6 +100,12 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest distance between two rows (or two vectors), in lengths of the expected one."""
+    distances = np.linalg.norm(found - expected, axis=-1)
+    return float((distances / np.linalg.norm(expected, axis=-1)).max())
+
+
 @pytest.fixture(autouse=True)
 def few_threads() -> None:
     """The same sums in the same order on every machine."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clean_environment
+from conftest import clean_environment, relative
 from models import WIDTH, byte_level_tokenizer, tiny_llama
 from sentence_transformers import SentenceTransformer
 
@@ -33,11 +33,6 @@ def embed(python: Path | str, path: Path, dimensions: int = 0) -> tuple[np.ndarr
     )
     assert result.returncode == 0, result.stderr
     return np.array(json.loads(result.stdout), dtype=np.float32), result.stderr
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    lengths = np.linalg.norm(expected, axis=1)
-    return float((np.linalg.norm(found - expected, axis=1) / lengths).max())
 
 
 def test_loads_without_the_package_and_gives_the_same(

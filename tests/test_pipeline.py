@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import WIDTH, byte_level_tokenizer, tiny_llama
@@ -16,10 +17,6 @@ from st_embfilter.errors import BandError, CheckpointError, MisuseError, Templat
 from st_embfilter.filter_module import compute_spectrum
 
 TEXTS = ["short", "a text of some more words than the first", "dog " * 60, "ünïcode 図書館", "x"]
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    return float((np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected)).max())
 
 
 def by_hand(source: Path, text: str, template: str) -> torch.Tensor:
