@@ -1,6 +1,6 @@
 """STS12-16 and SICK-R: Spearman of cosine, raw against filtered, in one table.
 
-    python benchmarks/sts.py MODEL [--data DIR] [--ratios 2,4,8] [--prompt prompteol]
+    python benchmarks/sts.py MODEL [--data DIR] [--prompt prompteol] [--format exact]
 
 One encoding serves every column: with all d dimensions kept the filter is a rotation, so the whole
 embedding is the raw one, and its first d // τ numbers are the filtered one.
@@ -8,6 +8,7 @@ embedding is the raw one, and its first d // τ numbers are the filtered one.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +18,53 @@ from scipy.stats import spearmanr
 from st_embfilter import build_model
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "SICK-R")
+RATIOS = (2, 4, 8)
+# The two sentences and the score of every pair.
+Pairs = tuple[list[str], list[str], list[float]]
 
 
-def read_pairs(path: Path) -> tuple[list[str], list[str], list[float]]:
-    """The two sentences and the score of every row."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return (
-        [row["sentence1"] for row in rows],
-        [row["sentence2"] for row in rows],
-        [row["score"] for row in rows],
-    )
+def read_tasks(data: Path, names: Sequence[str] = TASKS) -> dict[str, Pairs]:
+    """The named sets in the layout of ``mteb``'s rows."""
+    tasks = {}
+    for name in names:
+        lines = (data / "mteb" / name / "test.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        tasks[name] = (
+            [row["sentence1"] for row in rows],
+            [row["sentence2"] for row in rows],
+            [row["score"] for row in rows],
+        )
+    return tasks
 
 
-def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Row by row."""
-    products = (left * right).sum(axis=1)
-    return products / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+def unique_texts(tasks: dict[str, Pairs]) -> list[str]:
+    """Every text once: many sentences are in more than one pair."""
+    return sorted({text for left, right, _ in tasks.values() for text in left + right})
+
+
+def score(pairs: Pairs, texts: list[str], embeddings: np.ndarray) -> float:
+    """100 × Spearman's correlation of cosine similarities with the scores."""
+    rows = {text: row for row, text in enumerate(texts)}
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    left, right, gold = pairs
+    cosines = (unit[[rows[text] for text in left]] * unit[[rows[text] for text in right]]).sum(1)
+    return 100 * float(spearmanr(cosines, gold).statistic)
+
+
+def average(scores: dict[str, list[float]]) -> dict[str, list[float]]:
+    """The same with a last row, the average of the sets."""
+    return {**scores, "average": np.mean(list(scores.values()), axis=0).tolist()}
+
+
+def print_table(
+    tasks: dict[str, Pairs], columns: list[str], scores: dict[str, list[float]]
+) -> None:
+    """A Markdown table on standard output."""
+    print(f"| task | pairs | {' | '.join(columns)} |")
+    print(f"|---|---|{'---|' * len(columns)}")
+    for task, values in scores.items():
+        count = f"{len(tasks[task][2]):,}" if task in tasks else ""
+        print(f"| {task} | {count} | {' | '.join(f'{value:.2f}' for value in values)} |")
 
 
 def main() -> None:
@@ -40,38 +72,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="folder, GGUF file or hub id of a causal language model")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--ratios", default="2,4,8")
     parser.add_argument("--prompt", default="prompteol")
+    parser.add_argument("--format", default="portable", choices=("portable", "exact"))
+    parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--json", type=Path, help="also write the scores here")
     arguments = parser.parse_args()
-    ratios = [int(ratio) for ratio in arguments.ratios.split(",")]
 
-    tasks = {task: read_pairs(arguments.data / "mteb" / task / "test.jsonl") for task in TASKS}
-    model = build_model(arguments.model, ratio=1, prompt=arguments.prompt, progress=True)
-    texts = sorted({text for left, right, _ in tasks.values() for text in left + right})
+    tasks = read_tasks(arguments.data, arguments.tasks.split(","))
+    texts = unique_texts(tasks)
+    model = build_model(
+        arguments.model,
+        ratio=1,
+        prompt=arguments.prompt,
+        format=arguments.format,
+        progress=True,
+    )
     embeddings = model.encode(texts, batch_size=64, show_progress_bar=True)
-    rows = {text: row for row, text in enumerate(texts)}
     width = embeddings.shape[1]
+    sizes = [width, *(width // ratio for ratio in RATIOS)]
+    columns = [f"raw ({width})", *(f"τ = {r} ({width // r})" for r in RATIOS)]
+    scores = average(
+        {t: [score(pairs, texts, embeddings[:, :k]) for k in sizes] for t, pairs in tasks.items()}
+    )
 
-    scores: dict[str, list[float]] = {}
-    for task, (left, right, gold) in tasks.items():
-        first = embeddings[[rows[text] for text in left]]
-        second = embeddings[[rows[text] for text in right]]
-        scores[task] = [
-            100 * float(spearmanr(cosines(first[:, :k], second[:, :k]), gold).statistic)
-            for k in (width, *(width // ratio for ratio in ratios))
-        ]
-    scores["average"] = np.mean(list(scores.values()), axis=0).tolist()
-
-    print(f"{describe_machine()}\nprompt: {model.tokenizer.init_kwargs['embfilter_template']}\n")
-    names = [f"raw ({width})", *(f"τ = {ratio} ({width // ratio})" for ratio in ratios)]
-    print(f"| task | pairs | {' | '.join(names)} |")
-    print(f"|---|---|{'---|' * len(names)}")
-    for task, values in scores.items():
-        count = f"{len(tasks[task][2]):,}" if task in tasks else ""
-        print(f"| {task} | {count} | {' | '.join(f'{value:.2f}' for value in values)} |")
+    print(f"{describe_machine()}\nprompt: {arguments.prompt}, form: {arguments.format}\n")
+    print_table(tasks, columns, scores)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"columns": names, "scores": scores}, indent=1))
+        arguments.json.write_text(json.dumps({"columns": columns, "scores": scores}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The few places where the supported sentence-transformers releases (5.1 to 6.x) differ."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -22,12 +22,19 @@ else:
         SAVED_DENSE_MODULE = "sentence_transformers.models.Dense"
 
 __all__ = ["Dense", "Pooling", "Transformer"]
+TransformerT = TypeVar("TransformerT", bound=Transformer)
 
 
-def load_backbone(location: str, dtype: torch.dtype | str, common: dict[str, Any]) -> Transformer:
+def load_backbone(
+    transformer_class: type[TransformerT],
+    location: str,
+    dtype: torch.dtype | str,
+    common: dict[str, Any],
+) -> TransformerT:
     """sentence-transformers' Transformer of a checkpoint's decoder, without its head.
 
     Args:
+        transformer_class: Transformer, or a class derived from it.
         location: A folder or hub id.
         dtype: The weights' dtype, or ``"auto"`` for the stored one.
         common: What transformers is told for model, tokenizer and configuration alike
@@ -39,14 +46,8 @@ def load_backbone(location: str, dtype: torch.dtype | str, common: dict[str, Any
         processor: dict(common),
         config: dict(common),
     }
-    transformer: Transformer = Transformer(location, **kwargs)
+    transformer: TransformerT = transformer_class(location, **kwargs)
     return transformer
-
-
-def last_token_pooling(width: int) -> Pooling:
-    """sentence-transformers' pooling of the last token that is not padding."""
-    pooling: Pooling = Pooling(width, pooling_mode="lasttoken")
-    return pooling
 
 
 def pooling_modes(pooling: Pooling) -> tuple[str, ...]:

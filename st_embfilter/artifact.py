@@ -1,10 +1,13 @@
-"""The portable artifact: the folder that is published, and that loads unchanged everywhere.
+"""The artifact: the folder that is published, in one of two forms.
 
-It uses only classes of sentence-transformers itself, under the names that all releases and the
-servers know, and configurations that old and new releases of transformers read alike.
+The portable form loads unchanged everywhere: it uses only classes of sentence-transformers itself,
+under the names that all releases and the servers know, and configurations that old and new
+releases of transformers read alike. The exact form differs in its input module alone, and carries
+the code of that one.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +22,14 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 import st_embfilter
 from st_embfilter._compat import Pooling, Transformer, pooling_modes
 from st_embfilter.errors import PipelineError
+from st_embfilter.exact_transformer import NAMED_TEMPLATES_KEY, TEMPLATE_KEY, ExactTransformer
 from st_embfilter.files import atomic_output
 from st_embfilter.filter_module import PROVENANCE_FILE, FilterModule
+from st_embfilter.layout import EXACT_CODE, EXACT_MODULES, MODULES, POOLING_KEYS
 from st_embfilter.model_card import model_card
-from st_embfilter.prompts import PLACEHOLDER, TEMPLATE_KEY, bake_template
+from st_embfilter.prompt_tokenizer import bake_template
+from st_embfilter.prompts import PLACEHOLDER, PLAIN, Prompts
 
-# Exactly these strings: Text Embeddings Inference and vLLM compare them literally, and the paths
-# that sentence-transformers 6 writes make them leave out the filter in silence.
-MODULES = [
-    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-    {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
-]
-POOLING_KEYS = {
-    "cls": "pooling_mode_cls_token",
-    "mean": "pooling_mode_mean_tokens",
-    "max": "pooling_mode_max_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
 # Short and long, ASCII and not, one beyond the usual limit of 512 tokens. None begins or ends
 # with a space: releases before 6.0 strip texts.
 PROBES = [
@@ -51,10 +42,12 @@ PROBES = [
 
 
 def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
-    """Write a pipeline with a FilterModule as the portable artifact.
+    """Write a pipeline with a FilterModule as an artifact.
 
     The folder appears whole or not at all, and loads with ``SentenceTransformer(path)`` in
-    sentence-transformers 3.4 and newer, without this package and without remote code.
+    sentence-transformers 3.4 and newer, without this package and without remote code. A pipeline
+    of the exact format is written in the exact form, which needs ``trust_remote_code=True``: it
+    carries the code of its input module.
 
     Args:
         model: A pipeline of Transformer, Pooling and FilterModule, as :func:`build_model` makes.
@@ -76,7 +69,11 @@ def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
         write_json(config_path, portable_config(json.loads(config_path.read_text())))
         tokenizer = portable_tokenizer(model.tokenizer, transformer.max_seq_length)
         write_tokenizer(folder, tokenizer)
-        write_json(folder / "modules.json", MODULES)
+        if isinstance(transformer, ExactTransformer):
+            write_json(folder / "modules.json", EXACT_MODULES)
+            shutil.copyfile(EXACT_CODE, folder / EXACT_CODE.name)
+        else:
+            write_json(folder / "modules.json", MODULES)
         write_json(
             folder / "sentence_bert_config.json",
             {"max_seq_length": transformer.max_seq_length, "do_lower_case": False},
@@ -99,7 +96,7 @@ def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
             folder / "2_Dense" / "model.safetensors",
             metadata={"format": "pt"},
         )
-        manifest = make_manifest(model, filter_module, tokenizer.init_kwargs[TEMPLATE_KEY])
+        manifest = make_manifest(model, filter_module, tokenizer)
         write_json(folder / PROVENANCE_FILE, manifest)
         (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     return path
@@ -189,7 +186,11 @@ def write_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
             "truncation_side": "right",
             "clean_up_tokenization_spaces": False,
             "model_input_names": ["input_ids", "attention_mask"],
-            TEMPLATE_KEY: tokenizer.init_kwargs[TEMPLATE_KEY],
+            **{
+                key: tokenizer.init_kwargs[key]
+                for key in (TEMPLATE_KEY, NAMED_TEMPLATES_KEY)
+                if key in tokenizer.init_kwargs
+            },
             **{name: str(token) for name in names if (token := getattr(tokenizer, name))},
         },
     )
@@ -208,14 +209,17 @@ def pooling_config(pooling: Pooling) -> dict[str, Any]:
 
 
 def make_manifest(
-    model: SentenceTransformer, filter_module: FilterModule, template: str
+    model: SentenceTransformer, filter_module: FilterModule, tokenizer: PreTrainedTokenizerFast
 ) -> dict[str, Any]:
     """What ``embfilter.json`` holds: provenance, and probe texts with their embeddings."""
+    prompts = templates(model, tokenizer)
     return {
         "format": 1,
+        "form": "exact" if isinstance(model[0], ExactTransformer) else "portable",
         **filter_module.provenance,
         "k": filter_module.out_features,
-        "prompt": template,
+        "prompt": prompts.plain,
+        "prompts": prompts.named,
         "max_seq_length": model.max_seq_length,
         "versions": {
             "st_embfilter": st_embfilter.__version__,
@@ -229,6 +233,21 @@ def make_manifest(
             "embeddings": encode_probes(model, PROBES).tolist(),
         },
     }
+
+
+def templates(model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast) -> Prompts:
+    """A pipeline's templates in full."""
+    template = tokenizer.init_kwargs[TEMPLATE_KEY]
+    if isinstance(model[0], ExactTransformer):
+        return Prompts(template, tokenizer.init_kwargs[NAMED_TEMPLATES_KEY])
+    # What sentence-transformers puts in front of the text, inside the tokenizer's template.
+    named = {
+        name: template.replace(PLACEHOLDER, front + PLACEHOLDER)
+        for name, front in model.prompts.items()
+        if front
+    }
+    plain = named.pop(PLAIN, named.get(model.default_prompt_name or "", template))
+    return Prompts(plain, named)
 
 
 def encode_probes(model: SentenceTransformer, texts: list[str]) -> Tensor:

@@ -8,14 +8,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from st_embfilter import __version__
-from st_embfilter.errors import EmbFilterError, MisuseError
+from st_embfilter.cli_arguments import parse_band, parse_dtype, read_lines
+from st_embfilter.errors import EmbFilterError
 
 app = typer.Typer(
     name="st-embfilter",
@@ -102,10 +103,31 @@ def build(
     seed: Annotated[int, typer.Option(help="For --band random.")] = 0,
     prompt: Annotated[
         str,
-        typer.Option(help="prompteol, none, or a template with one {text} in it."),
+        typer.Option(
+            help="prompteol, prompteol-classic, echo, none, or a template with {text} in it."
+        ),
     ] = "prompteol",
+    query_prompt: Annotated[
+        str | None, typer.Option(help="What encode_query uses, if not --prompt.")
+    ] = None,
+    document_prompt: Annotated[
+        str | None, typer.Option(help="What encode_document uses, if not --prompt.")
+    ] = None,
+    form: Annotated[
+        Literal["portable", "exact"],
+        typer.Option(
+            "--format",
+            help="portable loads everywhere, without remote code. exact gives the tokens of the "
+            "paper's own code; the folder carries its code and needs trust_remote_code=True. "
+            "--prompt echo needs it.",
+        ),
+    ] = "portable",
     max_seq_length: Annotated[
-        int, typer.Option(help="Longest input in tokens, prompt included. Longer text is cut.")
+        int,
+        typer.Option(
+            help="Longest input in tokens, prompt included (with echo: of the text). Longer text "
+            "is cut."
+        ),
     ] = 512,
     dtype: Annotated[
         str, typer.Option(help="The backbone's: auto (as stored), float32, bfloat16, float16.")
@@ -147,6 +169,9 @@ def build(
         band=parse_band(band),
         seed=seed,
         prompt=prompt,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+        format=form,
         max_seq_length=max_seq_length,
         dtype=parse_dtype(dtype),
         device=device,
@@ -164,10 +189,11 @@ def build(
         "width": filter_module.in_features,
         "seconds": round(time.monotonic() - started, 1),
     }
+    trust = ", trust_remote_code=True" if form == "exact" else ""
     console.print(
         f"[green]Done[/green] in {result['seconds']} s: {out}, "
         f"{result['dimensions']} of {result['width']} dimensions.\n"
-        f'Use it: SentenceTransformer("{out}"). Check it: st-embfilter verify {out}'
+        f'Use it: SentenceTransformer("{out}"{trust}). Check it: st-embfilter verify {out}'
     )
     if as_json:
         print(json.dumps(result))
@@ -258,43 +284,3 @@ def demo(
     with console.status("Loading PyTorch and sentence-transformers"):
         from st_embfilter.demo import run_demo
     run_demo(out, console)
-
-
-def parse_band(band: str) -> Any:
-    """A band's name, or a list of indices."""
-    if not band[:1].isdigit():
-        return band
-    try:
-        return [int(index) for index in band.split(",")]
-    except ValueError:
-        raise MisuseError(f"--band {band}: give a name, or indices as 3,4,5") from None
-
-
-def parse_dtype(dtype: str) -> Any:
-    """``auto``, or a torch dtype."""
-    import torch
-
-    dtypes = {"auto": "auto", **{n: getattr(torch, n) for n in ("float32", "bfloat16", "float16")}}
-    if dtype not in dtypes:
-        raise MisuseError(f"--dtype {dtype}: use one of {', '.join(dtypes)}")
-    return dtypes[dtype]
-
-
-def read_lines(file: str) -> list[str]:
-    """The lines of a UTF-8 file or of standard input.
-
-    Raises:
-        MisuseError: If there is no such file, it isn't UTF-8, or holds nothing.
-    """
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = content.decode("utf-8").split("\n")
-    except OSError as error:
-        raise MisuseError(f"{file} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise MisuseError(f"{file} is not UTF-8: {error}") from error
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
-        raise MisuseError(f"{'standard input' if file == '-' else file} holds no text")
-    return [line.removesuffix("\r") for line in lines]

@@ -2,30 +2,37 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
-from tokenizers.processors import ByteLevel
+from transformers import PreTrainedTokenizerBase
 
 from st_embfilter._compat import (
+    Pooling,
     Transformer,
     embedding_dimension,
-    last_token_pooling,
     load_backbone,
     set_text_only,
 )
 from st_embfilter.bands import BandName, kept_dimensions
-from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
+from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError, TemplateError
+from st_embfilter.exact_transformer import ExactTransformer
 from st_embfilter.filter_module import FilterModule, choose_indices, compute_spectrum
 from st_embfilter.gguf_file import adds_bos, parsed_once
-from st_embfilter.prompts import DEFAULT_PROMPT, bake_template, resolve_template
+from st_embfilter.layout import holds_only_our_code, names_other_code
+from st_embfilter.prompt_tokenizer import add_no_special_tokens, bake_template, exact_tokenizer
+from st_embfilter.prompts import DEFAULT_PROMPT, Prompts, resolve_prompts, split_for_portable
 from st_embfilter.source import Source, resolve_source
 from st_embfilter.spectrum import Spectrum
 from st_embfilter.unembedding import Unembedding
 
-# The reference's limit, prompt included.
+# The reference's limit: of the whole prompt, or with Echo of the text.
 DEFAULT_MAX_SEQ_LENGTH = 512
+Format = Literal["portable", "exact"]
+# The tokenizer classes that heed the reference's `add_bos_token=False` for Echo in its release of
+# transformers (4.52.3). Others, as Llama 3's, go on to put BOS in front of every piece.
+HEEDS_ADD_BOS_TOKEN = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer")
 
 
 def build_model(
@@ -36,6 +43,9 @@ def build_model(
     band: BandName | Sequence[int] = "edge",
     seed: int = 0,
     prompt: str = DEFAULT_PROMPT,
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
+    format: Format = "portable",
     max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
     dtype: torch.dtype | str = "auto",
     device: str | None = None,
@@ -45,8 +55,8 @@ def build_model(
 ) -> SentenceTransformer:
     """Make a text-embedding model of a causal language model.
 
-    The pipeline is Transformer → Pooling (last token) → :class:`FilterModule`. It encodes plain
-    text, whether the tokenizer has a chat template or not.
+    The pipeline is Transformer → Pooling → :class:`FilterModule`. It encodes plain text, whether
+    the tokenizer has a chat template or not.
 
     Args:
         source: A folder with ``config.json`` and safetensors files, a GGUF file, or a hub id.
@@ -56,8 +66,16 @@ def build_model(
         band: ``edge`` (the paper's), ``head``, ``tail``, ``mid``, ``random``, or indices of
             singular directions.
         seed: For ``random``.
-        prompt: ``prompteol``, ``none``, or a template with exactly one ``{text}``.
-        max_seq_length: The limit in tokens, prompt included. Only text is cut, from its end.
+        prompt: A name of ``prompts.PROMPTS``, or a template with one ``{text}`` (the last token is
+            pooled) or two (the mean over the second copy and EOS is, as Echo has it).
+        query_prompt: What ``encode_query`` uses instead, if not ``prompt``.
+        document_prompt: What ``encode_document`` uses instead, if not ``prompt``.
+        format: ``portable`` loads everywhere without remote code. ``exact`` tokenizes prompt and
+            text as one string and cuts as the reference does, token by token; what is saved of it
+            carries its code. Echo needs it.
+        max_seq_length: The limit in tokens. Portable: prompt included, and only text is cut, from
+            its end. Exact: prompt included, and the first and last half are kept; with Echo, the
+            text's first so many tokens.
         dtype: The backbone's dtype; ``"auto"`` takes the stored one (float32 for a GGUF file).
         device: As in ``SentenceTransformer``.
         revision: Branch, tag or commit; for a hub id only.
@@ -67,9 +85,17 @@ def build_model(
     Raises:
         EmbFilterError: One of its kinds, see :meth:`Unembedding.from_pretrained`.
         BandError: If ratio, k or band don't fit the model's width.
-        TemplateError: If the prompt can't be used.
+        TemplateError: If a prompt can't be used, or not in this format.
     """
-    template = resolve_template(prompt)
+    if format not in ("portable", "exact"):
+        raise MisuseError(f"the format {format!r} is unknown: use portable or exact")
+    prompts = resolve_prompts(prompt, query_prompt, document_prompt)
+    if format == "portable" and prompts.echo:
+        raise TemplateError(
+            "Echo pools the second copy of the text alone, which no portable artifact can: build "
+            "it with --format exact"
+        )
+    carried = split_for_portable(prompts) if format == "portable" else None
     resolved = resolve_source(source, revision)
     with parsed_once():
         unembedding = Unembedding.from_source(resolved)
@@ -79,23 +105,40 @@ def build_model(
         if spectrum is not None and spectrum.width != width:
             raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
         # The backbone first: of a hub repository, W_U is then read from the local cache.
-        transformer = load_transformer(resolved, template, max_seq_length, dtype)
+        transformer, tokenizer = load_transformer(
+            resolved, ExactTransformer if format == "exact" else Transformer, dtype
+        )
+    positions = getattr(transformer.auto_model.config, "max_position_embeddings", None)
+    limit = min(max_seq_length, positions or max_seq_length)
+    if carried:
+        set_text_only(transformer, bake_template(tokenizer, carried.template, limit))
+        transformer.max_seq_length = limit
+    if isinstance(transformer, ExactTransformer):
+        bare = bool(resolved.gguf_file) or tokenizer_class(resolved) in HEEDS_ADD_BOS_TOKEN
+        set_text_only(transformer, exact_tokenizer(tokenizer, prompts, limit, bare))
+        transformer.max_seq_length = limit_exact(transformer, prompts, limit, positions)
     spectrum = spectrum or compute_spectrum(unembedding, progress)
     filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
     model = SentenceTransformer(
-        modules=[transformer, last_token_pooling(width), filter_module], device=device
+        modules=[
+            transformer,
+            Pooling(width, pooling_mode="mean" if prompts.echo else "lasttoken"),
+            filter_module,
+        ],
+        device=device,
+        prompts=carried.fronts if carried else prompts.named,
+        default_prompt_name=carried.default if carried else None,
     )
     return model.eval()
 
 
 def load_transformer(
-    source: Source, template: str, max_seq_length: int, dtype: torch.dtype | str
-) -> Transformer:
-    """The backbone with the prompt built into its tokenizer.
+    source: Source, transformer_class: type[Transformer], dtype: torch.dtype | str
+) -> tuple[Transformer, PreTrainedTokenizerBase]:
+    """The backbone, and the tokenizer as the source has it.
 
     Raises:
         CheckpointError: If transformers can't load it.
-        TemplateError: If the prompt alone takes up ``max_seq_length``.
     """
     # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
     common: dict[str, Any] = {"trust_remote_code": False}
@@ -105,22 +148,51 @@ def load_transformer(
         common["gguf_file"] = source.gguf_file
         dtype = torch.float32 if dtype == "auto" else dtype
     try:
-        transformer = load_backbone(source.location, dtype, common)
+        transformer = load_backbone(transformer_class, source.location, dtype, common)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise CheckpointError(f"{source.name} can't be loaded: {error}") from error
-    backbone, tokenizer = transformer.auto_model, transformer.tokenizer
+    tokenizer = transformer.tokenizer
     if tokenizer is None:
         raise CheckpointError(f"{source.name} has no tokenizer")
     if source.gguf_file and source.folder:
-        forget_quantization(backbone)
+        forget_quantization(transformer.auto_model)
         if adds_bos(source.folder / source.gguf_file) is False:
-            # The one post-processor that adds nothing.
-            tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=False)
-    limit = getattr(backbone.config, "max_position_embeddings", None) or max_seq_length
-    max_seq_length = min(max_seq_length, limit)
-    set_text_only(transformer, bake_template(tokenizer, template, max_seq_length))
-    transformer.max_seq_length = max_seq_length
-    return transformer
+            add_no_special_tokens(tokenizer)
+    return transformer, tokenizer
+
+
+def tokenizer_class(source: Source) -> str:
+    """The tokenizer's class as its checkpoint names it, without transformers' ``Fast``."""
+    if not source.has("tokenizer_config.json"):
+        return ""
+    name = source.read_json("tokenizer_config.json").get("tokenizer_class")
+    return str(name).removesuffix("Fast")
+
+
+def limit_exact(
+    transformer: ExactTransformer, prompts: Prompts, limit: int, positions: int | None
+) -> int:
+    """The limit of an exact pipeline: of the whole prompt, or with Echo of the text.
+
+    Raises:
+        TemplateError: If a prompt leaves no room for text, or has no EOS token to close with.
+    """
+    tokenizer: Any = transformer.tokenizer
+    if prompts.echo and tokenizer.eos_token_id is None:
+        raise TemplateError("Echo pools the closing EOS token too, and this tokenizer names none")
+    alone = max(
+        len(transformer.render(template, "")[0])
+        for template in (prompts.plain, *prompts.named.values())
+    )
+    if not prompts.echo:
+        room = limit - alone
+    else:
+        room = limit = min(limit, ((positions or 2 * limit + alone) - alone) // 2)
+    if room <= 0:
+        raise TemplateError(
+            f"the prompt alone is {alone} tokens long: a limit of {limit} leaves no room for text"
+        )
+    return limit
 
 
 def forget_quantization(backbone: Any) -> None:
@@ -155,11 +227,18 @@ def load_model(
 
     Raises:
         SourceNotFoundError: If it isn't there, or can't be loaded.
+        CheckpointError: If it needs code of its own that is not this package's.
         BandError: If it has fewer than ``dimensions``.
     """
     try:
-        model = SentenceTransformer(str(name), device=device)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        own_code = holds_only_our_code(Path(name))
+        if not own_code and names_other_code(Path(name)):
+            raise CheckpointError(
+                f"{name} holds code that is not this release of st-embfilter's: it is not run. "
+                f"Load it with SentenceTransformer and trust_remote_code=True if you trust it"
+            )
+        model = SentenceTransformer(str(name), device=device, trust_remote_code=own_code)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise SourceNotFoundError(f"{name} can't be loaded: {error}") from error
     if dimensions is not None:
         kept_dimensions(embedding_dimension(model) or dimensions, k=dimensions)

@@ -1,176 +1,126 @@
-"""Prompt templates, and how one is carried by a tokenizer.
+"""Prompts as data: the named templates, and how a portable artifact splits them.
 
-A template is a text with one ``{text}`` in it. PromptEOL has text *behind* the input too, which
-sentence-transformers' own ``prompts`` can't say, so the template is built into the tokenizer as
-its post-processor: every runtime that reads ``tokenizer.json`` then applies it, and truncation
-shortens the text and never the prompt.
+A template is a text with ``{text}`` in it: once where the last token is pooled, as with PromptEOL,
+or twice, at its end too, where the second copy is pooled, as with Echo.
 """
 
-import json
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import takewhile
 
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-from st_embfilter.errors import CheckpointError, TemplateError
+from st_embfilter.errors import TemplateError
 
 PLACEHOLDER = "{text}"
 PROMPTS = {
-    # The reference's wording (arXiv 2606.07502) of PromptEOL (Jiang et al., arXiv 2307.16645).
+    # The reference's wording (arXiv 2606.07502) of PromptEOL.
     "prompteol": 'Summarize the sentence: "{text}" in one word:"',
+    # PromptEOL's first one (Jiang et al., arXiv 2307.16645).
+    "prompteol-classic": 'This sentence : "{text}" means in one word:"',
+    # Echo embeddings (Springer et al., arXiv 2402.15449), as the reference words it.
+    "echo": "Rewrite the following paragraph: {text}. The rewritten paragraph: {text}",
     "none": "{text}",
 }
 DEFAULT_PROMPT = "prompteol"
-# Where the template is kept in the tokenizer's configuration.
-TEMPLATE_KEY = "embfilter_template"
-# A letter that no usual tokenizer merges with punctuation or a space behind it.
-ANCHOR = "a"
+# sentence-transformers' names: `encode_query` and `encode_document` take them.
+QUERY, DOCUMENT = "query", "document"
+# The name of the plain texts' prompt, where it needs one and is neither of those.
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The templates of a model.
+
+    Attributes:
+        plain: What ``encode`` uses.
+        named: What ``encode_query``, ``encode_document`` or ``prompt_name`` use instead.
+    """
+
+    plain: str
+    named: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def echo(self) -> bool:
+        """Whether the text is repeated, and the mean over the second copy and EOS is pooled."""
+        return self.plain.count(PLACEHOLDER) == 2
+
+
+def resolve_prompts(prompt: str, query: str | None = None, document: str | None = None) -> Prompts:
+    """The templates for prompts' names, or for the templates themselves.
+
+    Raises:
+        TemplateError: If one is neither a name nor a template, or if they don't pool alike.
+    """
+    named = {}
+    if query is not None or document is not None:
+        # Both, always: without a prompt of that name encode_query and encode_document use none.
+        given = {QUERY: query, DOCUMENT: document}
+        named = {name: resolve_template(value or prompt) for name, value in given.items()}
+    prompts = Prompts(resolve_template(prompt), named)
+    if any(template.count(PLACEHOLDER) != prompts.echo + 1 for template in named.values()):
+        raise TemplateError(
+            f"one model pools in one way: its prompts hold {PLACEHOLDER} all once (the last token "
+            f"is pooled) or all twice (as Echo)"
+        )
+    return prompts
 
 
 def resolve_template(prompt: str) -> str:
     """The template of a prompt's name, or the template itself.
 
     Raises:
-        TemplateError: If it is no name and doesn't hold ``{text}`` exactly once.
+        TemplateError: If it is neither.
     """
     template = PROMPTS.get(prompt, prompt)
-    if template.count(PLACEHOLDER) != 1:
-        raise TemplateError(
-            f"the prompt {prompt!r} holds {PLACEHOLDER} {template.count(PLACEHOLDER)} times: a "
-            f"template needs it exactly once (or use a name: {', '.join(PROMPTS)})"
-        )
-    return template
-
-
-def bake_template(
-    tokenizer: PreTrainedTokenizerBase, template: str, max_length: int
-) -> PreTrainedTokenizerFast:
-    """A tokenizer that puts every text into the template, and pads on the right.
-
-    In front of the template stand the special tokens that the tokenizer itself puts in front of a
-    text (as Llama's BOS). None is put behind it: what is pooled is the prompt's last token.
-    The result has no chat template. With the template ``{text}`` nothing else changes.
-
-    Args:
-        tokenizer: The source's tokenizer. It is not changed.
-        template: Holds ``{text}`` exactly once.
-        max_length: The limit in tokens, prompt included.
-
-    Raises:
-        TemplateError: If the prompt alone takes up ``max_length``.
-        CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
-    """
-    if not tokenizer.is_fast:
-        raise CheckpointError("the model's tokenizer has no tokenizer.json form")
-    spec = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Saved with some checkpoints; left in, they would pad or cut beside what the caller asks for.
-    spec["truncation"] = spec["padding"] = None
-    before, after = template.split(PLACEHOLDER)
-    if before or after:
-        front = opening_special_tokens(tokenizer)
-        if before:
-            # A space in front of a word is part of the word's token, so it goes with the text.
-            front += encode_bare(Tokenizer.from_str(json.dumps(spec)), before.removesuffix(" "))
-            set_prefix_space(spec, before.endswith(" "))
-        bare = Tokenizer.from_str(json.dumps(spec))
-        back = encode_behind_text(bare, after)
-        if len(front) + len(back) >= max_length:
-            raise TemplateError(
-                f"the prompt alone is {len(front) + len(back)} tokens long: a limit of "
-                f"{max_length} leaves no room for text"
-            )
-        spec["post_processor"] = template_post_processor(bare, front, back)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
-        model_max_length=max_length,
-        padding_side="right",
-        truncation_side="right",
-        clean_up_tokenization_spaces=False,
-        # Decoders know no token types, and GPT-2 would add them to its embeddings.
-        model_input_names=["input_ids", "attention_mask"],
-        **special_tokens(tokenizer),
-        **{TEMPLATE_KEY: template},
+    count = template.count(PLACEHOLDER)
+    if count == 1 or (count == 2 and template.endswith(PLACEHOLDER)):
+        return template
+    raise TemplateError(
+        f"the prompt {prompt!r} holds {PLACEHOLDER} {count} times: a template needs it exactly "
+        f"once, or twice with the second at its very end, as Echo has it (or use a name: "
+        f"{', '.join(PROMPTS)})"
     )
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    """The named special tokens, with one for padding in any case."""
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    tokens = {name: str(t) for name in names if (t := getattr(tokenizer, name)) is not None}
-    # Padding is masked out, so any token will do.
-    fallback = tokens.get("eos_token") or tokens.get("unk_token")
-    tokens.setdefault("pad_token", fallback or str(tokenizer.convert_ids_to_tokens(0)))
-    return tokens
+@dataclass(frozen=True)
+class PortablePrompts:
+    """Templates as a portable artifact carries them.
 
-
-def opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that the tokenizer itself puts in front of a text."""
-    bare = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
-    full = tokenizer(ANCHOR, add_special_tokens=True)["input_ids"]
-    at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    return list(full[:at])
-
-
-def set_prefix_space(spec: dict[str, Any], wanted: bool) -> None:
-    """Have a tokenizer put a space in front of every text, or none.
-
-    SentencePiece's and some byte-level tokenizers put one in front of the first word. Here the
-    text stands behind the prompt: the reference, which tokenizes template and text together, has a
-    space where the template has one.
+    Attributes:
+        template: What all of them share; it is built into the tokenizer.
+        fronts: By name, what stands between its front and the text. sentence-transformers puts it
+            there, as the prompt of that name.
+        default: The name that plain texts use, or ``None`` where ``template`` is whole for them.
     """
-    normalizers = [s for s in steps(spec["normalizer"], "normalizers") if s["type"] != "Prepend"]
-    if wanted:
-        # First, so that what turns spaces into other characters turns this one too.
-        normalizers.insert(0, {"type": "Prepend", "prepend": " "})
-    spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
-    for step in steps(spec["pre_tokenizer"], "pretokenizers"):
-        if step["type"] == "Metaspace":
-            step.pop("add_prefix_space", None)
-            step["prepend_scheme"] = "never"
-        elif step["type"] == "ByteLevel":
-            step["add_prefix_space"] = False
+
+    template: str
+    fronts: dict[str, str]
+    default: str | None
 
 
-def steps(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """The parts of a tokenizer's component, which may be none, one, or a sequence."""
-    if component is None:
-        return []
-    inner: list[dict[str, Any]] = component.get(key, [component])
-    return inner
+def split_for_portable(prompts: Prompts) -> PortablePrompts:
+    """Split templates into the part that all share and the rest of their fronts.
 
-
-def encode_bare(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a text without special tokens."""
-    return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-
-def encode_behind_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a text as they are behind other text, not at the start."""
-    ids = encode_bare(tokenizer, ANCHOR + text)
-    anchor = encode_bare(tokenizer, ANCHOR)
-    # Where the anchor merged with what follows, take the text as it is at the start.
-    return ids[len(anchor) :] if ids[: len(anchor)] == anchor else encode_bare(tokenizer, text)
-
-
-def template_post_processor(
-    tokenizer: Tokenizer, front: list[int], back: list[int]
-) -> dict[str, Any]:
-    """A ``TemplateProcessing`` that puts ``front`` before and ``back`` behind the text."""
-    pieces = {"<embfilter:front>": front, "<embfilter:back>": back}
-
-    def around(*sequences: str) -> list[dict[str, Any]]:
-        return [
-            {"SpecialToken": {"id": "<embfilter:front>", "type_id": 0}},
-            *({"Sequence": {"id": sequence, "type_id": 0}} for sequence in sequences),
-            {"SpecialToken": {"id": "<embfilter:back>", "type_id": 0}},
-        ]
-
-    return {
-        "type": "TemplateProcessing",
-        "single": around("A"),
-        "pair": around("A", "B"),
-        "special_tokens": {
-            name: {"id": name, "ids": ids, "tokens": [tokenizer.id_to_token(i) for i in ids]}
-            for name, ids in pieces.items()
-        },
-    }
+    Raises:
+        TemplateError: If they differ behind the text, where sentence-transformers puts nothing.
+    """
+    plain_front, back = prompts.plain.split(PLACEHOLDER)
+    fronts = {}
+    for name, template in prompts.named.items():
+        fronts[name], other_back = template.split(PLACEHOLDER)
+        if other_back != back:
+            raise TemplateError(
+                f"the {name} prompt has {other_back!r} behind the text, the plain one {back!r}: "
+                f"the portable form can only hold prompts that differ in front of it. The exact "
+                f"form holds these (--format exact)"
+            )
+    letters = zip(plain_front, *fronts.values(), strict=False)
+    shared = "".join(same[0] for same in takewhile(lambda group: len(set(group)) == 1, letters))
+    if any(front != shared for front in (plain_front, *fronts.values())):
+        # Up to a space: the tokens on both sides of it are then those of the whole.
+        shared = shared[: shared.rfind(" ") + 1]
+    rests = {name: front.removeprefix(shared) for name, front in fronts.items()}
+    default = None
+    if plain_front != shared:
+        default = next((name for name in fronts if fronts[name] == plain_front), PLAIN)
+        rests[default] = plain_front.removeprefix(shared)
+    return PortablePrompts(f"{shared}{PLACEHOLDER}{back}", rests, default)

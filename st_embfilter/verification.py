@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from st_embfilter.artifact import MODULES, encode_probes
+from st_embfilter.artifact import encode_probes
 from st_embfilter.bands import band_indices
 from st_embfilter.errors import SourceNotFoundError, VerificationError
 from st_embfilter.filter_module import PROVENANCE_FILE
+from st_embfilter.layout import EXACT_CODE, EXACT_MODULES, MODULES, holds_only_our_code
 
 FILES = (
     "config.json",
@@ -93,27 +94,40 @@ def run_checks(path: str | Path) -> list[Check]:
 
 
 def check_files(folder: Path) -> str:
-    """All files are there, and none that holds code or a pickle."""
+    """All files are there, and none that holds a pickle, or code but the exact form's own."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     require(not missing, f"missing {', '.join(missing)}")
     weights = list(folder.glob("*.safetensors"))
     require(bool(weights), "the backbone's weights are missing")
     found = sorted(file.name for file in folder.rglob("*") if file.suffix in CODE_OR_PICKLE)
+    if (folder / EXACT_CODE.name).is_file():
+        found.remove(EXACT_CODE.name)  # The next check looks at it.
     require(not found, f"holds code or pickles: {', '.join(found)}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return f"{len(FILES) + len(weights)} files, {size / 1e6:.1f} MB"
 
 
 def check_modules(folder: Path) -> str:
-    """``modules.json`` says what all releases and servers understand."""
-    require(read_json(folder / "modules.json") == MODULES, "modules.json is not the portable one")
+    """``modules.json`` names what all releases and servers understand, or our own code."""
+    modules = read_json(folder / "modules.json")
+    require(modules in (MODULES, EXACT_MODULES), "modules.json is of neither form")
+    require(
+        holds_only_our_code(folder)
+        or not (is_exact(folder) or (folder / EXACT_CODE.name).exists()),
+        f"{EXACT_CODE.name} is not this release of st-embfilter's, or not alone: it is not run",
+    )
     dense = read_json(folder / "2_Dense" / "config.json")
     identity = "torch.nn.modules.linear.Identity"
     require(
         dense.get("activation_function") == identity and dense.get("bias") is False,
         "2_Dense has a bias or an activation function",
     )
-    return "Transformer → Pooling → Dense"
+    return f"{modules[0]['type'].rpartition('.')[2]} → Pooling → Dense"
+
+
+def is_exact(folder: Path) -> bool:
+    """Whether an artifact says that it is in the exact form."""
+    return bool(read_json(folder / "modules.json") == EXACT_MODULES)
 
 
 def check_matrix(folder: Path) -> str:
@@ -145,7 +159,7 @@ def check_provenance(folder: Path) -> str:
         len(manifest["sha256"]) == 64 and bool(manifest["source"] and manifest["tensor"]),
         "doesn't say which matrix the filter was taken from",
     )
-    require(manifest["prompt"].count("{text}") == 1, "has no prompt")
+    require("{text}" in manifest["prompt"], "has no prompt")
     values = manifest["singular_values"]
     require(
         len(values) == width and values == sorted(values, reverse=True) and values[-1] >= 0,
@@ -161,7 +175,9 @@ def check_probes(folder: Path) -> str:
     """Plain sentence-transformers gives the embeddings that the builder saw."""
     probes = read_json(folder / PROVENANCE_FILE)["probes"]
     expected = torch.tensor(probes["embeddings"])
-    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    model = SentenceTransformer(
+        str(folder), device="cpu", local_files_only=True, trust_remote_code=is_exact(folder)
+    )
     found = encode_probes(model, probes["texts"])
     require(found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}")
     error = relative_difference(found, expected)

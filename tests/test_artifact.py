@@ -21,14 +21,16 @@ from st_embfilter.errors import OutputExistsError, OutputWriteError, PipelineErr
 TEXTS = ["one text", "another, somewhat longer text with a comma", "dog " * 700]
 
 
-def embed(python: Path | str, path: Path, dimensions: int = 0) -> tuple[np.ndarray, str]:
+def embed(
+    python: Path | str, path: Path, prompt_name: str = "", **options: object
+) -> tuple[np.ndarray, str]:
     """The texts' embeddings and all that was said, from another interpreter."""
     script = Path(__file__).with_name("load_artifact.py")
     result = subprocess.run(
-        [python, script, path, str(dimensions), json.dumps(TEXTS)],
+        [python, script, path, prompt_name, json.dumps(options), json.dumps(TEXTS)],
         capture_output=True,
         text=True,
-        env={**clean_environment(), "HF_HUB_OFFLINE": "1"},
+        env={**clean_environment(), "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(path) + "-code"},
         cwd=path.parent,
     )
     assert result.returncode == 0, result.stderr

@@ -1,5 +1,6 @@
 """build_model: what the pipeline encodes, and that company doesn't change it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 from conftest import relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import WIDTH, byte_level_tokenizer, tiny_llama
+from models import WIDTH, byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
 from sentence_transformers import SentenceTransformer
+from test_artifact import TEXTS as EMBEDDED
+from test_artifact import embed
 from transformers import AutoModelForCausalLM
 
-from st_embfilter import FilterModule, Spectrum, Unembedding, build_model
+from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained
 from st_embfilter.errors import BandError, CheckpointError, MisuseError, TemplateError
 from st_embfilter.filter_module import compute_spectrum
 
@@ -102,6 +105,39 @@ def test_spectrum_may_be_given(tiny: Path, tiny_model: SentenceTransformer) -> N
     other = Spectrum(torch.ones(3), torch.eye(3), {})
     with pytest.raises(MisuseError, match="width 3"):
         build_model(tiny, spectrum=other)
+
+
+PER_SIDE = {
+    "prompt": 'Summarize the sentence: "{text}" in one word:"',
+    "query_prompt": 'Summarize the question: "{text}" in one word:"',
+}
+
+
+@pytest.mark.parametrize("tokenizer", ["byte level", "legacy", "metaspace"])
+def test_queries_and_documents(tmp_path: Path, plain_python: Path, tokenizer: str) -> None:
+    source = tiny_llama(
+        tmp_path / "llm",
+        tokenizer=byte_level_tokenizer(bos=True)
+        if tokenizer == "byte level"
+        else sentencepiece_tokenizer(tokenizer == "legacy"),
+    )
+    model = build_model(source, device="cpu", **PER_SIDE)  # type: ignore[arg-type]
+    texts = ["cats sleep", " spaced", "dog " * 700]
+    documents = build_model(source, device="cpu").encode(texts)
+    queries = build_model(source, prompt=PER_SIDE["query_prompt"], device="cpu").encode(texts)
+    for found, expected in (
+        (model.encode(texts), documents),
+        (model.encode_document(texts), documents),
+        (model.encode_query(texts), queries),
+    ):
+        assert relative(found, expected) < 1e-5
+    artifact = save_pretrained(model, tmp_path / "model")
+    manifest = json.loads((artifact / "embfilter.json").read_text())
+    assert manifest["prompt"] == PER_SIDE["prompt"]
+    assert manifest["prompts"]["query"] == PER_SIDE["query_prompt"]
+    for name, encode in (("query", model.encode_query), ("", model.encode)):
+        found, _ = embed(plain_python, artifact, prompt_name=name)
+        assert relative(found, encode(EMBEDDED)) < 1e-5
 
 
 def test_misuse_is_seen_before_the_backbone_is_loaded(

@@ -9,13 +9,23 @@ from models import byte_level_tokenizer, sentencepiece_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from st_embfilter.errors import TemplateError
-from st_embfilter.prompts import PROMPTS, bake_template, resolve_template
+from st_embfilter.prompt_tokenizer import bake_template
+from st_embfilter.prompts import (
+    PROMPTS,
+    Prompts,
+    resolve_prompts,
+    resolve_template,
+    split_for_portable,
+)
 
 PROMPTEOL = PROMPTS["prompteol"]
 
 
-@pytest.mark.parametrize("template", ["", "no place", "{text} and {text}", "{TEXT}", "{ text }"])
-def test_template_needs_exactly_one_text(template: str) -> None:
+@pytest.mark.parametrize(
+    "template",
+    ["", "no place", "{text} and {text}!", "{text}{text}{text}", "{TEXT}", "{ text }"],
+)
+def test_template_needs_its_text(template: str) -> None:
     with pytest.raises(TemplateError, match="exactly once"):
         resolve_template(template)
 
@@ -24,6 +34,67 @@ def test_names_and_templates() -> None:
     assert resolve_template("prompteol") == 'Summarize the sentence: "{text}" in one word:"'
     assert resolve_template("none") == "{text}"
     assert resolve_template("{{}} {text}") == "{{}} {text}"
+    assert resolve_template("echo").count("{text}") == 2
+    assert resolve_prompts("echo").echo and not resolve_prompts("none").echo
+
+
+def test_query_and_document_prompts_are_always_both_there() -> None:
+    assert resolve_prompts("none").named == {}
+    found = resolve_prompts("none", query="Q: {text}").named
+    assert found == {"query": "Q: {text}", "document": "{text}"}
+
+
+@pytest.mark.parametrize(
+    ("plain", "query", "document", "template", "fronts", "default"),
+    [
+        ("a {text} b", None, None, "a {text} b", {}, None),
+        ("{text}", "Q: {text}", None, "{text}", {"query": "Q: ", "document": ""}, None),
+        (
+            'Sum the text: "{text}":',
+            'Sum the question: "{text}":',
+            None,
+            'Sum the {text}":',
+            {"query": 'question: "', "document": 'text: "'},
+            "document",
+        ),
+        (
+            "x {text}",
+            "x y {text}",
+            "x z {text}",
+            "x {text}",
+            {"query": "y ", "document": "z "},
+            None,
+        ),
+        (
+            "p {text}",
+            "q {text}",
+            "d {text}",
+            "{text}",
+            {"query": "q ", "document": "d ", "plain": "p "},
+            "plain",
+        ),
+    ],
+)
+def test_split_for_portable(
+    plain: str,
+    query: str | None,
+    document: str | None,
+    template: str,
+    fronts: dict[str, str],
+    default: str | None,
+) -> None:
+    prompts = resolve_prompts(plain, query, document)
+    portable = split_for_portable(prompts)
+    assert portable.template == template and portable.fronts == fronts
+    assert portable.default == default
+    # What sentence-transformers makes of it is the templates again.
+    for name, whole in prompts.named.items():
+        assert portable.template.replace("{text}", fronts[name] + "{text}") == whole
+
+
+def test_portable_prompts_end_alike() -> None:
+    with pytest.raises(TemplateError, match="--format exact"):
+        split_for_portable(Prompts("{text}", {"query": "{text}?", "document": "{text}"}))
 
 
 @given(st.text(min_size=1, max_size=40))

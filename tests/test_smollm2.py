@@ -42,26 +42,19 @@ def test_filter_parity_with_the_reference(
     assert np.abs(found - cosines(reference[f"{prompt}_tau{ratio}"])).max() <= 1e-4
 
 
-def test_pipeline_parity_with_the_reference_where_tokens_are_equal(
-    reference: dict[str, np.ndarray], smollm2_model: SentenceTransformer
+@pytest.mark.parametrize("prompt", ["prompteol", "echo"])
+def test_exact_form_is_the_reference(
+    reference: dict[str, np.ndarray], smollm2: Path, spectrum: Spectrum, prompt: str
 ) -> None:
-    """PromptEOL's closing quote merges with a full stop: such texts have other tokens here."""
+    """All texts, the one beyond the limit too."""
     texts = json.loads((SHARED / "golden" / "texts.json").read_text())
-    tokenizer = smollm2_model.tokenizer
-    template = tokenizer.init_kwargs["embfilter_template"]
-    equal = [
-        row
-        for row, text in enumerate(texts)
-        if (ids := tokenizer(text)["input_ids"])
-        == tokenizer.backend_tokenizer.encode(
-            template.replace("{text}", text), add_special_tokens=False
-        ).ids
-        and len(ids) <= 512
-    ]
-    assert len(equal) >= 20
-    found = smollm2_model.encode([texts[row] for row in equal])
-    expected = reference["prompteol_tau2"][equal]
-    assert np.abs(cosines(found) - cosines(expected)).max() <= 1e-4
+    model = build_model(
+        smollm2, ratio=1, prompt=prompt, format="exact", spectrum=spectrum, device="cpu"
+    )
+    embeddings = model.encode(texts, batch_size=8)
+    for ratio in (1, 2, 4, 8):
+        found = cosines(embeddings[:, : embeddings.shape[1] // ratio])
+        assert np.abs(found - cosines(reference[f"{prompt}_tau{ratio}"])).max() <= 1e-4
 
 
 def test_artifact_without_the_package(
