@@ -30,6 +30,8 @@ from st_embfilter.model_card import model_card
 from st_embfilter.prompt_tokenizer import bake_template
 from st_embfilter.prompts import PLACEHOLDER, PLAIN, Prompts
 
+# A model with another one is unknown to 4 anyway, and 5 would stumble over keys meant for 4.
+ROPE_TYPES_OF_TRANSFORMERS_4 = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
 # Short and long, ASCII and not, one beyond the usual limit of 512 tokens. None begins or ends
 # with a space: releases before 6.0 strip texts.
 PROBES = [
@@ -122,6 +124,12 @@ def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, Fi
             "this pipeline wraps every text in the tokenizer's chat template, and the artifact "
             "encodes plain text: make the pipeline with st_embfilter.build_model"
         )
+    if quantizer := getattr(transformer.auto_model, "hf_quantizer", None):
+        raise PipelineError(
+            f"the backbone is quantized ({quantizer.quantization_config.quant_method.value}), and "
+            f"the artifact would load only where that method's library is installed: build it from "
+            f"the original checkpoint. (The pipeline in memory works as it is.)"
+        )
     if len(pooling_modes(pooling)) != 1:
         raise PipelineError("the filter needs a pooling of one mode, not several side by side")
     if not filter_module.provenance:
@@ -149,6 +157,8 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
         # Gemma 3: one base for layers that see everything, another for those with a window.
         config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
+    if rope.get("rope_type", "default") not in ROPE_TYPES_OF_TRANSFORMERS_4:
+        return config
     moved = {"rope_theta", "partial_rotary_factor"}
     config |= {key: rope[key] for key in moved if key in rope}
     if config["model_type"] == "gpt_neox":

@@ -6,22 +6,21 @@ from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import PreTrainedTokenizerBase
 
 from st_embfilter._compat import (
     Pooling,
     Transformer,
     embedding_dimension,
-    load_backbone,
     set_text_only,
 )
+from st_embfilter.backbone import load_transformer
 from st_embfilter.bands import BandName, kept_dimensions
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError, TemplateError
 from st_embfilter.exact_transformer import ExactTransformer
 from st_embfilter.filter_module import FilterModule, choose_indices, compute_spectrum
-from st_embfilter.gguf_file import adds_bos, parsed_once
+from st_embfilter.gguf_file import parsed_once
 from st_embfilter.layout import holds_only_our_code, names_other_code
-from st_embfilter.prompt_tokenizer import add_no_special_tokens, bake_template, exact_tokenizer
+from st_embfilter.prompt_tokenizer import bake_template, exact_tokenizer
 from st_embfilter.prompts import DEFAULT_PROMPT, Prompts, resolve_prompts, split_for_portable
 from st_embfilter.source import Source, resolve_source
 from st_embfilter.spectrum import Spectrum
@@ -132,35 +131,6 @@ def build_model(
     return model.eval()
 
 
-def load_transformer(
-    source: Source, transformer_class: type[Transformer], dtype: torch.dtype | str
-) -> tuple[Transformer, PreTrainedTokenizerBase]:
-    """The backbone, and the tokenizer as the source has it.
-
-    Raises:
-        CheckpointError: If transformers can't load it.
-    """
-    # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
-    common: dict[str, Any] = {"trust_remote_code": False}
-    if source.revision:
-        common["revision"] = source.revision
-    if source.gguf_file:
-        common["gguf_file"] = source.gguf_file
-        dtype = torch.float32 if dtype == "auto" else dtype
-    try:
-        transformer = load_backbone(transformer_class, source.location, dtype, common)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise CheckpointError(f"{source.name} can't be loaded: {error}") from error
-    tokenizer = transformer.tokenizer
-    if tokenizer is None:
-        raise CheckpointError(f"{source.name} has no tokenizer")
-    if source.gguf_file and source.folder:
-        forget_quantization(transformer.auto_model)
-        if adds_bos(source.folder / source.gguf_file) is False:
-            add_no_special_tokens(tokenizer)
-    return transformer, tokenizer
-
-
 def tokenizer_class(source: Source) -> str:
     """The tokenizer's class as its checkpoint names it, without transformers' ``Fast``."""
     if not source.has("tokenizer_config.json"):
@@ -193,14 +163,6 @@ def limit_exact(
             f"the prompt alone is {alone} tokens long: a limit of {limit} leaves no room for text"
         )
     return limit
-
-
-def forget_quantization(backbone: Any) -> None:
-    """A model read from GGUF is dequantized, but still marked as quantized and won't be saved."""
-    backbone.hf_quantizer = None
-    backbone.is_quantized = False
-    if hasattr(backbone.config, "quantization_config"):
-        del backbone.config.quantization_config
 
 
 def load_or_compute_spectrum(source: str | Path, revision: str | None, path: Path) -> Spectrum:

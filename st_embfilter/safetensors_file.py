@@ -50,6 +50,11 @@ class StoredTensor:
     begin: int
     end: int
 
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
 
 def read_header(file: BinaryIO, where: str) -> dict[str, StoredTensor]:
     """Read and check a safetensors header.
@@ -111,7 +116,7 @@ def read_rows(
         raise CheckpointError(f"{where}: dtype {tensor.dtype} is not one that can be read")
     height, width = tensor.shape
     row_bytes = width * dtype.itemsize
-    if math.prod(tensor.shape) * dtype.itemsize != tensor.end - tensor.begin:
+    if tensor.size * dtype.itemsize != tensor.end - tensor.begin:
         raise CheckpointError(f"{where} is corrupt: a tensor's shape doesn't fit its bytes")
     file.seek(tensor.begin)
     for first in range(0, height, rows):

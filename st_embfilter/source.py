@@ -7,7 +7,7 @@ without the rest. On the hub that is a range request, unless the file is in the 
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -24,6 +24,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 
+# PEFT's, in the place of config.json and weights.
+ADAPTER_CONFIG = "adapter_config.json"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -155,6 +157,8 @@ def resolve_source(source: str | Path, revision: str | None = None) -> Source:
         return Source(name, path.parent.absolute(), gguf_file=path.name)
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / ADAPTER_CONFIG).is_file():
+                raise adapter_error(name, Source(name, path).read_json(ADAPTER_CONFIG))
             gguf = sorted(file.name for file in path.glob("*.gguf"))
             hint = f": name one of its GGUF files ({', '.join(gguf)})" if gguf else ""
             raise CheckpointError(f"{name} is a folder without a config.json{hint}")
@@ -176,8 +180,21 @@ def resolve_source(source: str | Path, revision: str | None = None) -> Source:
             f"reached: check the name, or the network"
         ) from error
     except EntryNotFoundError as error:
+        with suppress(EntryNotFoundError):
+            path = Path(hf_hub_download(name, ADAPTER_CONFIG, revision=revision))
+            local = Source(name, path.parent)
+            raise adapter_error(name, local.read_json(ADAPTER_CONFIG)) from error
         raise CheckpointError(f"{name} has no config.json on the hub") from error
     except HFValidationError as error:
         raise SourceNotFoundError(f"{name}: no such folder, and not a hub id: {error}") from error
     # The cache keeps a repository's files below snapshots/<commit>.
     return Source(name, revision=Path(config).parent.name)
+
+
+def adapter_error(source: str, config: dict[str, Any]) -> CheckpointError:
+    """The error for a repository of PEFT's, which holds the difference to another model."""
+    base = config.get("base_model_name_or_path") or "another model"
+    return CheckpointError(
+        f"{source} holds an adapter of {base}, without its base: merge them with peft "
+        f"(merge_and_unload, save_pretrained), and name the merged folder"
+    )

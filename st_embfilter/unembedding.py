@@ -6,26 +6,31 @@ and only its bytes are read.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from st_embfilter.causal_config import is_multimodal, load_config
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
 from st_embfilter.gguf_file import check_matrix, dequantize_rows, open_gguf
+from st_embfilter.quantized_head import REMEDY, Scale, find_scale, refuse_packed
 from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
-from st_embfilter.source import Source, resolve_source
+from st_embfilter.source import ADAPTER_CONFIG, Source, adapter_error, resolve_source
 
-# What the families call the matrix, as the end of the tensor's full name.
-HEAD_NAMES = ("lm_head.weight", "embed_out.weight", "output.weight")
+# What the families call the matrix, as the end of the tensor's full name, or as the whole of it
+# where layers have such a tensor too.
+HEAD_NAMES = ("lm_head.weight", "embed_out.weight")
+WHOLE_HEAD_NAMES = ("output.weight", "head.weight")
 EMBEDDING_NAMES = (
     "embed_tokens.weight",
     "wte.weight",
+    "tokens_embed.weight",
     "embed_in.weight",
     "word_embeddings.weight",
     "tok_embeddings.weight",
@@ -138,51 +143,44 @@ class Unembedding:
 
 
 def _from_safetensors(source: Source) -> Unembedding:
-    config = _causal_lm_config(source)
+    config = load_config(source)
     shards = _shards(source)
     files = {name: file for file, names in shards.items() for name in names}
-    # Not every configuration has the field.
-    tied = bool(getattr(config, "tie_word_embeddings", False))
-    name = _choose_tensor(source.name, list(files), tied)
-    filename = files[name]
-    where = f"{source.name}/{filename}"
-    with source.open(filename) as file:
-        tensor = read_header(file, where).get(name)
-    if tensor is None:
-        raise CheckpointError(f"{where} doesn't hold {name}, though the index says so")
-    _check_matrix(source.name, name, tensor)
+    refuse_packed(source.name, files)
+    name = _choose_tensor(source.name, list(files), *_is_tied(config))
+    tensor = _find(source, files, name)
+    scale_name = find_scale(source.name, name, files)
+    shape = _check_matrix(source.name, name, tensor, scaled=scale_name is not None)
+    scale: Scale | None = None
+    if scale_name:
+        found = _find(source, files, scale_name)
+        (values,) = _read(source, files[scale_name], replace(found, shape=(1, found.size)), 1)
+        settings = getattr(config, "quantization_config", None) or {}
+        scale = Scale.of(scale_name, values[1].reshape(found.shape), shape, settings)
 
     def read(rows: int) -> Iterator[tuple[bytearray, Tensor]]:
-        with source.open(filename) as file:
-            yield from read_rows(file, tensor, rows, where)
+        first = 0
+        for stored, block in _read(source, files[name], tensor, rows):
+            yield stored, scale.undo(block, first) if scale else block
+            first += len(block)
 
-    shape = (tensor.shape[0], tensor.shape[1])
     return Unembedding(source, name, tensor.dtype, shape, tensor.end - tensor.begin, read)
 
 
-def _causal_lm_config(source: Source) -> Any:
-    """The text model's configuration, after checking that the model has a head."""
-    content = source.read_json("config.json")
-    architectures = content.get("architectures") or []
-    if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
-        raise CheckpointError(f"{source.name}: config.json names no classes as architectures")
-    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    # A class of a repository's own code is not among the known ones, but says what it is.
-    if architectures and not any(a in known or a.endswith("ForCausalLM") for a in architectures):
-        raise NoUnembeddingError(
-            f"{source.name} is a {architectures[0]}: it has no language-model head to take the "
-            f"filter from. Use the causal language model's own checkpoint"
-        )
-    try:
-        # Without the last argument, a terminal's user is asked whether to run a repository's code.
-        config = AutoConfig.from_pretrained(
-            source.location, revision=source.revision, trust_remote_code=False
-        )
-        return config.get_text_config()
-    except Exception as error:  # Of a configuration's own checks, anything may come.
-        raise CheckpointError(
-            f"{source.name}: config.json can't be used: {' '.join(str(error).split())}"
-        ) from error
+def _find(source: Source, files: dict[str, str], name: str) -> StoredTensor:
+    where = f"{source.name}/{files[name]}"
+    with source.open(files[name]) as file:
+        tensor = read_header(file, where).get(name)
+    if tensor is None:
+        raise CheckpointError(f"{where} doesn't hold {name}, though the index says so")
+    return tensor
+
+
+def _read(
+    source: Source, filename: str, tensor: StoredTensor, rows: int
+) -> Iterator[tuple[bytearray, Tensor]]:
+    with source.open(filename) as file:
+        yield from read_rows(file, tensor, rows, f"{source.name}/{filename}")
 
 
 def _shards(source: Source) -> dict[str, list[str]]:
@@ -203,23 +201,34 @@ def _shards(source: Source) -> dict[str, list[str]]:
         with source.open("model.safetensors") as file:
             header = read_header(file, f"{source.name}/model.safetensors")
         return {"model.safetensors": list(header)}
+    if source.has(ADAPTER_CONFIG):
+        raise adapter_error(source.name, source.read_json(ADAPTER_CONFIG))
     raise CheckpointError(
         f"{source.name} has no model.safetensors: pickled weights (.bin) are not read. Save it "
         f"with transformers' save_pretrained, which writes safetensors"
     )
 
 
-def _choose_tensor(source: str, names: list[str], tied: bool) -> str:
-    """W_U's name: the head's, or where it is tied the input embedding's.
+def _is_tied(config: Any) -> tuple[bool, bool]:
+    """Whether the head is the input embedding, and whether a stored head counts all the same."""
+    # Not every configuration has the field.
+    tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
+    if is_multimodal(config):
+        # The whole and its text part may say different things, and either may be left as it was.
+        return True, True
+    # A tied head may be stored as well. If it differs, transformers takes it from 5.0 on.
+    return tied, TRANSFORMERS_MAJOR >= 5
 
-    A tied head may be stored as well. If it differs, transformers takes it from 5.0 on.
-    """
-    preferred = (
-        [HEAD_NAMES, EMBEDDING_NAMES] if TRANSFORMERS_MAJOR >= 5 else [EMBEDDING_NAMES, HEAD_NAMES]
-    )
+
+def _choose_tensor(source: str, names: list[str], tied: bool, stored_head_counts: bool) -> str:
+    """W_U's name: the head's, or where it is tied the input embedding's."""
+    preferred = [HEAD_NAMES, EMBEDDING_NAMES]
+    if not stored_head_counts:
+        preferred.reverse()
     for endings in preferred if tied else [HEAD_NAMES]:
+        whole = endings + WHOLE_HEAD_NAMES if endings == HEAD_NAMES else endings
         nested = tuple(f".{ending}" for ending in endings)
-        found = [n for n in names if n in endings] or [n for n in names if n.endswith(nested)]
+        found = [n for n in names if n in whole] or [n for n in names if n.endswith(nested)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -228,19 +237,22 @@ def _choose_tensor(source: str, names: list[str], tied: bool) -> str:
             )
     raise NoUnembeddingError(
         f"{source} holds no unembedding matrix ({'tied' if tied else 'untied'} head, looked for "
-        f"{', '.join(HEAD_NAMES)}): is it a backbone saved without its head?"
+        f"{', '.join(HEAD_NAMES + WHOLE_HEAD_NAMES + EMBEDDING_NAMES * tied)}): is it a backbone "
+        f"saved without its head?"
     )
 
 
-def _check_matrix(source: str, name: str, tensor: StoredTensor) -> None:
-    if len(tensor.shape) != 2 or 0 in tensor.shape:
-        raise CheckpointError(f"{source}: {name} is not a matrix but of shape {tensor.shape}")
+def _check_matrix(source: str, name: str, tensor: StoredTensor, scaled: bool) -> tuple[int, int]:
     dtype = DTYPES.get(tensor.dtype)
-    if dtype is None or not dtype.is_floating_point:
+    readable = dtype is not None and (dtype.is_floating_point or (scaled and dtype == torch.int8))
+    if not readable:
         raise CheckpointError(
             f"{source}: {name} is stored as {tensor.dtype}, a quantized head that can't be read: "
-            f"use the original, unquantized checkpoint"
+            f"{REMEDY}"
         )
+    if len(tensor.shape) != 2 or 0 in tensor.shape:
+        raise CheckpointError(f"{source}: {name} is not a matrix but of shape {tensor.shape}")
+    return tensor.shape[0], tensor.shape[1]
 
 
 def _from_gguf(source: Source) -> Unembedding:

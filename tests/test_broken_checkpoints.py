@@ -8,10 +8,24 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from families import PALIGEMMA
 from models import WIDTH
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    LlamaConfig,
+    LlamaModel,
+    PaliGemmaForConditionalGeneration,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
 from st_embfilter.errors import (
     CheckpointError,
@@ -27,6 +41,20 @@ SMALL: dict[str, Any] = {
     "intermediate_size": 40,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
+}
+
+SPEECH: dict[str, Any] = {
+    "vocab_size": 97,
+    "d_model": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 40,
+    "decoder_ffn_dim": 40,
+    **{f"{kind}_token_id": 0 for kind in ("pad", "bos", "eos", "decoder_start")},
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
 }
 
 
@@ -96,6 +124,25 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+def adapter(*missing: str) -> Break:
+    """A repository of PEFT's in the folder's place."""
+
+    def change(folder: Path) -> None:
+        for name in missing:
+            (folder / name).unlink()
+        save_file({"lora_A.weight": torch.ones(2)}, folder / "adapter_model.safetensors")
+        content = {"peft_type": "LORA", "base_model_name_or_path": "org/base"}
+        (folder / "adapter_config.json").write_text(json.dumps(content))
+
+    return change
+
+
+def save_paligemma(folder: Path) -> None:
+    name, settings = PALIGEMMA
+    config = getattr(transformers, name)(**settings)
+    resave(PaliGemmaForConditionalGeneration(config))(folder)
+
+
 def shadow(folder: Path) -> None:
     """A folder where the weights should be."""
     (folder / "model.safetensors").unlink()
@@ -150,6 +197,41 @@ BROKEN: dict[str, tuple[Break, type[EmbFilterError], str]] = {
         resave(LlamaModel(LlamaConfig(**SMALL)), architectures="absent"),
         HEADLESS,
         "without its head",
+    ),
+    "a speech model": (
+        lambda f: resave(WhisperForConditionalGeneration(WhisperConfig(**SPEECH)))(f),
+        HEADLESS,
+        "WhisperForConditionalGeneration.*no language-model head",
+    ),
+    "a speech recognizer": (
+        lambda f: configure(f, architectures=["Wav2Vec2ForCTC"], model_type="wav2vec2"),
+        HEADLESS,
+        "Wav2Vec2ForCTC",
+    ),
+    "an encoder-decoder": (
+        lambda f: resave(T5ForConditionalGeneration(T5Config(**SMALL, d_model=32, d_kv=16)))(f),
+        HEADLESS,
+        "T5ForConditionalGeneration",
+    ),
+    "a model that reads both ways": (
+        lambda f: save_paligemma(f),
+        HEADLESS,
+        "not causal",
+    ),
+    "an adapter": (
+        adapter("config.json", "model.safetensors"),
+        CORRUPT,
+        "adapter of org/base, without its base: merge",
+    ),
+    "an adapter with a configuration": (
+        adapter("model.safetensors"),
+        CORRUPT,
+        "adapter of org/base, without its base: merge",
+    ),
+    "a masked language model": (
+        lambda f: resave(BertForMaskedLM(BertConfig(**SMALL)))(f),
+        HEADLESS,
+        "BertForMaskedLM.*no language-model head that predicts the next token",
     ),
 }
 

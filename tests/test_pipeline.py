@@ -10,6 +10,7 @@ from conftest import relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import WIDTH, byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from test_artifact import TEXTS as EMBEDDED
 from test_artifact import embed
@@ -146,7 +147,7 @@ def test_misuse_is_seen_before_the_backbone_is_loaded(
     def fail(*_: object) -> None:
         raise AssertionError("loaded the backbone for nothing")
 
-    monkeypatch.setattr("st_embfilter.pipeline.load_backbone", fail)
+    monkeypatch.setattr("st_embfilter.backbone.load_backbone", fail)
     with pytest.raises(BandError):
         build_model(tiny, ratio=0)
     with pytest.raises(TemplateError):
@@ -159,3 +160,19 @@ def test_backbone_that_is_cut_off(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="truncated"):
         build_model(source)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_backbone_that_lacks_weights(tmp_path: Path, quantized: bool) -> None:
+    """Transformers draws these at random and goes on."""
+    source = tiny_llama(tmp_path / "llm")
+    weights = load_file(source / "model.safetensors")
+    lost = weights.pop("model.layers.1.mlp.up_proj.weight")
+    if quantized:
+        weights["model.layers.1.mlp.up_proj.codes"] = lost.to(torch.uint8)
+        config = json.loads((source / "config.json").read_text())
+        config["quantization_config"] = {"quant_method": "of next year"}
+        (source / "config.json").write_text(json.dumps(config))
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lacks weights.*layers.1.mlp.up_proj"):
+        build_model(source, device="cpu")

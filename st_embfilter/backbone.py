@@ -1,0 +1,86 @@
+"""The backbone of a source, and its tokenizer."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from st_embfilter._compat import TransformerT, load_backbone
+from st_embfilter.errors import CheckpointError
+from st_embfilter.gguf_file import adds_bos
+from st_embfilter.prompt_tokenizer import add_no_special_tokens
+from st_embfilter.source import Source
+from st_embfilter.text_part import text_checkpoint
+
+# How transformers 5 and 4 say that a weight is not in the checkpoint.
+MISSING_WEIGHT = re.compile(r"^(\S+) +\| MISSING|newly initialized: \[([^\],]+)", re.MULTILINE)
+
+
+def load_transformer(
+    source: Source, transformer_class: type[TransformerT], dtype: torch.dtype | str
+) -> tuple[TransformerT, PreTrainedTokenizerBase]:
+    """The backbone, and the tokenizer as the source has it.
+
+    Raises:
+        CheckpointError: If transformers can't load it.
+    """
+    # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
+    common: dict[str, Any] = {"trust_remote_code": False}
+    if source.revision:
+        common["revision"] = source.revision
+    if source.gguf_file:
+        common["gguf_file"] = source.gguf_file
+        dtype = torch.float32 if dtype == "auto" else dtype
+    try:
+        with watch_missing_weights() as missing, text_checkpoint(source, dtype, common) as location:
+            if location != source.location:
+                common = {"trust_remote_code": False}  # A folder has no revision.
+            transformer = load_backbone(transformer_class, location, dtype, common)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise CheckpointError(f"{source.name} can't be loaded: {error}") from error
+    if missing:
+        raise CheckpointError(
+            f"{source.name} lacks weights of its model, and transformers would draw them at random "
+            f"({missing[0]}): is it whole, and of a quantization that transformers knows?"
+        )
+    tokenizer = transformer.tokenizer
+    if tokenizer is None:
+        raise CheckpointError(f"{source.name} has no tokenizer")
+    if source.gguf_file and source.folder:
+        forget_quantization(transformer.auto_model)
+        if adds_bos(source.folder / source.gguf_file) is False:
+            add_no_special_tokens(tokenizer)
+    return transformer, tokenizer
+
+
+@contextmanager
+def watch_missing_weights() -> Iterator[list[str]]:
+    """Collect the names of weights that aren't in a checkpoint: of these there is only a log."""
+    missing: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found = MISSING_WEIGHT.finditer(record.getMessage())
+            missing.extend(match[1] or match[2] for match in found)
+
+    log, handler = logging.getLogger("transformers.modeling_utils"), Collector()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING)  # A user may have asked for less.
+    try:
+        yield missing
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def forget_quantization(backbone: Any) -> None:
+    """A model read from GGUF is dequantized, but still marked as quantized and won't be saved."""
+    backbone.hf_quantizer = None
+    backbone.is_quantized = False
+    if hasattr(backbone.config, "quantization_config"):
+        del backbone.config.quantization_config

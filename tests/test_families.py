@@ -1,0 +1,91 @@
+"""Every decoder family: W_U is the head's matrix, and what is pooled is what it reads.
+
+With EMBFILTER_FAMILIES naming a file, the figures are written there as a table
+(``make families``).
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import relative
+from families import FAMILIES, MULTIMODAL, save_tiny
+from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedModel
+
+from st_embfilter import Unembedding, build_model, save_pretrained
+
+TEXTS = ["short", "a text of some more words than the first, to be padded to", "dog " * 150]
+COLUMNS = (
+    "family",
+    "class",
+    "W_U in the files",
+    "tied",
+    "to `get_output_embeddings()`",
+    "to what the head reads",
+    "round trip",
+    "padding",
+)
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[tuple[str, ...]]]:
+    """Collects the rows; writes them where they are wanted."""
+    rows: list[tuple[str, ...]] = []
+    yield rows
+    if path := os.environ.get("EMBFILTER_FAMILIES"):
+        lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+        text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        Path(path).write_text(Path(path).read_text().partition("\n| family")[0] + f"\n{text}\n")
+
+
+def head_inputs(model: PreTrainedModel, batches: list[torch.Tensor]) -> np.ndarray:
+    """What W_U is multiplied with at the last token of each text."""
+    seen: list[torch.Tensor] = []
+    model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, arguments: seen.append(arguments[0][0, -1])
+    )
+    with torch.no_grad():
+        for ids in batches:
+            model(ids)
+    return torch.stack(seen).numpy()
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *MULTIMODAL])
+def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> None:
+    llm = save_tiny(family, tmp_path / "llm")
+    unembedding = Unembedding.from_pretrained(tmp_path / "llm")
+    matrix = torch.cat(list(unembedding.row_blocks()))
+    head = llm.get_output_embeddings().weight.detach()
+    to_head = float((matrix - head).abs().max())
+
+    model = build_model(tmp_path / "llm", ratio=1, device="cpu")
+    alone = np.stack([model.encode(text) for text in TEXTS])
+    together = model.encode(TEXTS)
+    ids = [model[0].tokenize([text])["input_ids"] for text in TEXTS]
+    # All directions are kept, so that the filter is a rotation.
+    read = head_inputs(llm, ids) @ model[2].linear.weight.numpy().T
+
+    path = save_pretrained(model, tmp_path / "artifact")
+    plain = SentenceTransformer(str(path), device="cpu").encode(TEXTS)
+
+    differences = (relative(alone, read), relative(plain, together), relative(together, alone))
+    table.append(
+        (
+            family,
+            type(llm).__name__,
+            f"`{unembedding.tensor_name}`",
+            "no"
+            if "head" in unembedding.tensor_name or "out" in unembedding.tensor_name
+            else "yes",
+            f"{to_head:g}",
+            *(f"{difference:.0e}" if difference else "0" for difference in differences),
+        )
+    )
+    assert to_head == 0
+    assert max(differences) <= 1e-5
+    # Nothing above would show if all texts had one embedding.
+    assert relative(alone[1:], alone[:-1]) > 0.1
