@@ -61,8 +61,9 @@ def text_checkpoint(
 
 def text_decoder(model: Any) -> PreTrainedModel:
     """The text decoder inside a model, without a head (Llama 4's has one)."""
-    decoder: PreTrainedModel = model.get_decoder().base_model
-    return decoder
+    decoder = model.get_decoder()
+    bare: PreTrainedModel = decoder.model if decoder.get_output_embeddings() else decoder
+    return bare
 
 
 def plain_copy(decoder: PreTrainedModel) -> PreTrainedModel:
