@@ -18,10 +18,10 @@ KEEP_REST = @grep -vE '^($(REPLACED))==' constraints.txt > $(@D)/rest.txt
 PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint compat clean
+.PHONY: help demo test lint compat families clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv-demo/.stamp ## run the demonstration; its results go to demo-output/
 	@echo "==> demo"
@@ -45,6 +45,10 @@ compat: export EMBFILTER_OLD_PYTHON := $(abspath .venv-3.4/bin/python)
 compat: .venv-oldest/.stamp .venv-3.4/.stamp ## run the tests with the oldest dependencies
 	@echo "==> pytest with the oldest dependencies"
 	@.venv-oldest/bin/python -m pytest
+
+families: export EMBFILTER_FAMILIES := $(abspath docs/families.md)
+families: .venv/.stamp ## write the table of language model families in docs/families.md
+	@.venv/bin/python -m pytest -q tests/test_families.py -k test_family
 
 clean: ## remove the environments, caches and build and demo output
 	rm -rf .venv .venv-demo .venv-oldest .venv-3.4 demo-output build dist

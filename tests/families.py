@@ -57,6 +57,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama 3": ("LlamaConfig", {**LLAMA, "rope_parameters": LLAMA3_ROPE}),
     "Mistral": ("MistralConfig", {**HEADS, "sliding_window": 64}),
     "Ministral": ("MinistralConfig", {**HEADS, "sliding_window": 64}),
+    "Ministral 3": ("Ministral3Config", HEADS),
     "Mixtral": ("MixtralConfig", {**HEADS, "num_local_experts": 4}),
     "Qwen2": ("Qwen2Config", {**LLAMA, "tie_word_embeddings": True}),
     "Qwen2-MoE": ("Qwen2MoeConfig", {**LLAMA, **EXPERTS, "shared_expert_intermediate_size": 32}),

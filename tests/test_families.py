@@ -24,8 +24,8 @@ COLUMNS = (
     "class",
     "W_U in the files",
     "tied",
-    "to `get_output_embeddings()`",
-    "to what the head reads",
+    "W_U",
+    "what the head reads",
     "round trip",
     "padding",
 )
@@ -39,7 +39,8 @@ def table() -> Iterator[list[tuple[str, ...]]]:
     if path := os.environ.get("EMBFILTER_FAMILIES"):
         lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        Path(path).write_text(Path(path).read_text().partition("\n| family")[0] + f"\n{text}\n")
+        before, heading, _ = Path(path).read_text().partition("## Families\n")
+        Path(path).write_text(f"{before}{heading}\n{text}\n")
 
 
 def head_inputs(model: PreTrainedModel, batches: list[torch.Tensor]) -> np.ndarray:
@@ -52,6 +53,11 @@ def head_inputs(model: PreTrainedModel, batches: list[torch.Tensor]) -> np.ndarr
         for ids in batches:
             model(ids)
     return torch.stack(seen).numpy()
+
+
+def test_table_in_the_documents_lists_every_family() -> None:
+    table = (Path(__file__).parents[1] / "docs" / "families.md").read_text()
+    assert [family for family in (*FAMILIES, *MULTIMODAL) if f"\n| {family} | " not in table] == []
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *MULTIMODAL])
