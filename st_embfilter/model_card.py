@@ -5,7 +5,11 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from st_embfilter.prompts import PLACEHOLDER
+
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
+# Of the manifest's entries.
+NOT_AS_IT_IS = ("singular_values", "shape", "prompt", "prompts")
 
 
 def model_card(manifest: dict[str, Any]) -> str:
@@ -19,6 +23,7 @@ def model_card(manifest: dict[str, Any]) -> str:
     )
     width = len(manifest["singular_values"])
     ratios = [ratio for ratio in (1, 2, 4, 8, 16) if width // ratio <= manifest["k"]]
+    echo = manifest["prompt"].count(PLACEHOLDER) == 2
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -26,7 +31,19 @@ def model_card(manifest: dict[str, Any]) -> str:
         width=width,
         nested=manifest["band"] == "edge",
         dimensions=[(ratio, width // ratio) for ratio in ratios if width // ratio],
+        trust=", trust_remote_code=True" if manifest["form"] == "exact" else "",
+        pooled="mean over the second copy of the text and EOS" if echo else "last token",
+        limit_of="of the text" if echo else "prompt included",
         shape=" × ".join(f"{extent:,}" for extent in manifest["shape"]),
-        **{key: manifest[key] for key in manifest if key not in ("singular_values", "shape")},
+        prompt=in_table(manifest["prompt"]),
+        prompts={name: in_table(template) for name, template in manifest["prompts"].items()},
+        **{key: manifest[key] for key in manifest if key not in NOT_AS_IT_IS},
     )
     return str(card)
+
+
+def in_table(template: str) -> str:
+    """A template as code in one cell of a Markdown table."""
+    for character, written in (("\n", "\\n"), ("|", "\\|"), ("`", "'")):
+        template = template.replace(character, written)
+    return template

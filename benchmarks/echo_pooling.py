@@ -1,0 +1,89 @@
+"""Echo on STS: the reference's pooling against those that a portable artifact could name.
+
+    python benchmarks/echo_pooling.py MODEL [--data DIR] [--tasks STS13] [--dtype bfloat16]
+
+The reference pools the second copy of the text and the closing EOS, which no stock module of
+sentence-transformers can mark. One forward pass serves all poolings.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from machine import describe_machine
+from sts import RATIOS, TASKS, average, print_table, read_tasks, score, unique_texts
+from torch import Tensor
+from tqdm import tqdm
+
+from st_embfilter import build_model
+from st_embfilter.cli_arguments import parse_dtype
+
+BATCH = 64
+
+
+def poolings(hidden: Tensor, mask: Tensor, second_copy: Tensor) -> dict[str, Tensor]:
+    """What each pooling gives for hidden states ``(batch, tokens, d)`` padded on the right."""
+    position = mask.cumsum(1) * mask
+    last = torch.nn.functional.one_hot(mask.sum(1) - 1, mask.shape[1])
+    weights = {
+        "second copy and EOS": second_copy,
+        "all tokens": mask,
+        "all, weighted by position": position,
+        "EOS": last,
+    }
+    return {
+        name: (hidden * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+        for name, weight in weights.items()
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="folder, GGUF file or hub id of a causal language model")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--dtype", default="auto", help="the backbone's")
+    parser.add_argument("--json", type=Path, help="also write the scores here")
+    arguments = parser.parse_args()
+    tasks = read_tasks(arguments.data, arguments.tasks.split(","))
+    texts = sorted(unique_texts(tasks), key=len)
+
+    model = build_model(
+        arguments.model,
+        ratio=1,
+        prompt="echo",
+        format="exact",
+        dtype=parse_dtype(arguments.dtype),
+        progress=True,
+    )
+    transformer, matrix = model[0], model[2].linear.weight
+    batches: dict[str, list[Tensor]] = {}
+    for first in tqdm(range(0, len(texts), BATCH), desc="Encoding"):
+        features = transformer.preprocess(texts[first : first + BATCH])
+        mask, second_copy = features["attention_mask"], features["pooled_mask"]
+        with torch.no_grad():
+            hidden = transformer(features)["token_embeddings"].float()
+        for name, pooled in poolings(hidden, mask, second_copy).items():
+            batches.setdefault(name, []).append(pooled @ matrix.T)
+
+    print(f"{describe_machine()}\nbackbone in {transformer.auto_model.dtype}\n")
+    results = {}
+    for name, blocks in batches.items():
+        embeddings = torch.cat(blocks).numpy()
+        sizes = [embeddings.shape[1] // ratio for ratio in (1, *RATIOS)]
+        columns = ["raw", *(f"τ = {ratio}" for ratio in RATIOS)]
+        scores = average(
+            {task: [score(tasks[task], texts, embeddings[:, :k]) for k in sizes] for task in tasks}
+        )
+        results[name] = {"columns": columns, "scores": scores}
+        print(f"pooled: {name}\n")
+        print_table(tasks, columns, scores)
+        print(flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
