@@ -208,6 +208,10 @@ def encode(
         int | None, typer.Option(help="Keep the first so many dimensions: a larger τ.")
     ] = None,
     normalize: Annotated[bool, typer.Option(help="Scale every embedding to length 1.")] = False,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(help="query or document, for a model that has prompts of its own for these."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 32,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -236,6 +240,7 @@ def encode(
         job=json.dumps([identity, dims]),
         batch_size=batch_size,
         normalize=normalize,
+        prompt_name=prompt_name,
     )
     console.print(f"[green]Done[/green]: {out}, {shape[0]} texts × {shape[1]} dimensions")
     if as_json:

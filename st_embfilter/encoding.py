@@ -9,7 +9,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from st_embfilter.errors import OutputWriteError
+from st_embfilter.errors import MisuseError, OutputWriteError
 from st_embfilter.files import check_absent
 
 # So much work a kill may cost.
@@ -24,6 +24,7 @@ def encode_to_file(
     job: str,
     batch_size: int = 32,
     normalize: bool = False,
+    prompt_name: str | None = None,
 ) -> tuple[int, int]:
     """Write the texts' embeddings, one row a text, to a ``.npy`` file of float32.
 
@@ -37,11 +38,13 @@ def encode_to_file(
         job: Names the model and the settings: work that was left by another job is dropped.
         batch_size: Texts a forward pass.
         normalize: Scale every embedding to length 1.
+        prompt_name: The model's prompt to use, as ``"query"``.
 
     Returns:
         The array's shape.
 
     Raises:
+        MisuseError: If the model has no prompt of that name.
         OutputExistsError: If ``path`` exists.
         OutputWriteError: If it can't be written.
     """
@@ -49,7 +52,11 @@ def encode_to_file(
     check_absent(path)
     partial = path.with_name(f".{path.name}.partial")
     state = path.with_name(f".{path.name}.progress")
-    digest = hashlib.sha256(json.dumps([job, normalize, texts]).encode()).hexdigest()
+    if prompt_name is not None and prompt_name not in model.prompts:
+        names = ", ".join(model.prompts) or "none"
+        raise MisuseError(f"the model has no prompt of the name {prompt_name!r} (it has: {names})")
+    settings = [job, normalize, prompt_name, texts]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = rows_done(state, partial, digest)
@@ -64,6 +71,7 @@ def encode_to_file(
                     texts[first : first + chunk],
                     batch_size=batch_size,
                     normalize_embeddings=normalize,
+                    prompt_name=prompt_name,
                     show_progress_bar=False,
                 )
                 if rows is None:

@@ -15,6 +15,7 @@ from models import WIDTH, tiny_llama
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
+from st_embfilter import build_model
 from st_embfilter.cli import main
 
 Run = Callable[..., "Result"]
@@ -60,6 +61,30 @@ def test_help_teaches(run: Run, command: list[str]) -> None:
 
 def test_version(run: Run) -> None:
     assert run("--version").stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize("form", ["portable", "exact"])
+def test_prompts_of_queries_and_documents(run: Run, tiny: Path, tmp_path: Path, form: str) -> None:
+    out, vectors = tmp_path / "artifact", tmp_path / "vectors.npy"
+    prompts = ("--prompt", "none", "--query-prompt", "The question {text}")
+    built = run("build", tiny, "--out", out, "--format", form, *prompts)
+    assert built.returncode == 0, built.stderr
+    assert ("trust_remote_code=True" in built.stderr) == (form == "exact")
+    encoded = run("encode", out, "-", "--out", vectors, "--prompt-name", "query", text="cats\n")
+    assert encoded.returncode == 0, encoded.stderr
+    expected = build_model(tiny, prompt="The question {text}", device="cpu").encode(["cats"])
+    np.testing.assert_allclose(np.load(vectors), expected, atol=1e-4)
+    assert run("verify", out).returncode == 0
+    other = ("encode", out, "-", "--out", tmp_path / "other.npy", "--prompt-name", "title")
+    fails(run(*other, text="cats\n"), 2, "no prompt of the name 'title'")
+
+
+def test_echo_needs_the_exact_form(run: Run, tiny: Path, tmp_path: Path) -> None:
+    command = ("build", tiny, "--out", tmp_path / "artifact", "--prompt", "echo")
+    fails(run(*command), 2, "--format exact")
+    built = run(*command, "--format", "exact")
+    assert built.returncode == 0, built.stderr
+    assert run("verify", tmp_path / "artifact").returncode == 0
 
 
 def test_build_encode_verify(run: Run, tiny: Path, tmp_path: Path) -> None:
@@ -122,7 +147,7 @@ def fails(result: Result, code: int, *words: str) -> None:
         (["--band", "1,x"], ["--band"]),
         (["--band", f"0,{WIDTH}"], ["index"]),
         (["--prompt", "no place"], ["{text}", "exactly once"]),
-        (["--prompt", "{text} {text}"], ["2 times"]),
+        (["--prompt", "{text} {text}!"], ["2 times"]),
         (["--dtype", "int3"], ["float32, bfloat16, float16"]),
         (["--max-seq-length", "3"], ["no room for text"]),
     ],

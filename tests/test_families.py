@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import relative
 from families import FAMILIES, MULTIMODAL, save_tiny
 from sentence_transformers import SentenceTransformer
@@ -62,6 +63,8 @@ def test_table_in_the_documents_lists_every_family() -> None:
 
 @pytest.mark.parametrize("family", [*FAMILIES, *MULTIMODAL])
 def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> None:
+    if not hasattr(transformers, (FAMILIES | MULTIMODAL)[family][0]):
+        pytest.skip(f"this release of transformers doesn't know {family}")
     llm = save_tiny(family, tmp_path / "llm")
     unembedding = Unembedding.from_pretrained(tmp_path / "llm")
     matrix = torch.cat(list(unembedding.row_blocks()))
