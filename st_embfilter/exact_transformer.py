@@ -52,16 +52,16 @@ class ExactTransformer(Transformer):
         """
         tokenizer: Any = self.tokenizer
         settings = tokenizer.init_kwargs
-        named = settings.get(NAMED_TEMPLATES_KEY, {}).values()
+        # The longest first: one may begin with another.
+        named = sorted(settings.get(NAMED_TEMPLATES_KEY, {}).values(), key=len, reverse=True)
         rows = []
         for text in inputs:
             if not isinstance(text, str):
                 raise TypeError(f"the exact form embeds strings, not {type(text).__name__}")
             # Releases before 5.4 hand over prompt and text in one, so this does too.
             whole = (prompt or "") + text
-            template = next((t for t in named if whole.startswith(t)), None)
-            whole = whole[len(template or "") :]
-            rows.append(self.render(template or settings[TEMPLATE_KEY], whole))
+            template = next((t for t in named if whole.startswith(t)), "")
+            rows.append(self.render(template or settings[TEMPLATE_KEY], whole[len(template) :]))
         return pad(rows, tokenizer.pad_token_id)
 
     def tokenize(self, texts: Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:

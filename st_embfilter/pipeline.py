@@ -7,12 +7,7 @@ from typing import Any, Literal
 import torch
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter._compat import (
-    Pooling,
-    Transformer,
-    embedding_dimension,
-    set_text_only,
-)
+from st_embfilter._compat import Pooling, Transformer, embedding_dimension, set_text_only
 from st_embfilter.backbone import load_transformer
 from st_embfilter.bands import BandName, kept_dimensions
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError, TemplateError
@@ -109,13 +104,13 @@ def build_model(
         )
     positions = getattr(transformer.auto_model.config, "max_position_embeddings", None)
     limit = min(max_seq_length, positions or max_seq_length)
-    if carried:
-        set_text_only(transformer, bake_template(tokenizer, carried.template, limit))
-        transformer.max_seq_length = limit
     if isinstance(transformer, ExactTransformer):
         bare = bool(resolved.gguf_file) or tokenizer_class(resolved) in HEEDS_ADD_BOS_TOKEN
         set_text_only(transformer, exact_tokenizer(tokenizer, prompts, limit, bare))
-        transformer.max_seq_length = limit_exact(transformer, prompts, limit, positions)
+        limit = limit_exact(transformer, prompts, limit, positions)
+    elif carried:
+        set_text_only(transformer, bake_template(tokenizer, carried.template, limit))
+    transformer.max_seq_length = limit
     spectrum = spectrum or compute_spectrum(unembedding, progress)
     filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
     model = SentenceTransformer(

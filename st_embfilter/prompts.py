@@ -54,7 +54,10 @@ def resolve_prompts(prompt: str, query: str | None = None, document: str | None 
     if query is not None or document is not None:
         # Both, always: without a prompt of that name encode_query and encode_document use none.
         given = {QUERY: query, DOCUMENT: document}
-        named = {name: resolve_template(value or prompt) for name, value in given.items()}
+        named = {
+            name: resolve_template(prompt if value is None else value)
+            for name, value in given.items()
+        }
     prompts = Prompts(resolve_template(prompt), named)
     if any(template.count(PLACEHOLDER) != prompts.echo + 1 for template in named.values()):
         raise TemplateError(

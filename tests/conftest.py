@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from models import tiny_llama
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained
 
 SHARED = Path(__file__).parents[2] / "shared"
+# A busy machine is not a failure.
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")

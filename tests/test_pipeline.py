@@ -66,7 +66,7 @@ def test_company_and_padding_side_change_nothing(
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_text_has_a_finite_embedding(tiny_model: SentenceTransformer, texts: list[str]) -> None:
     found = tiny_model.encode(texts)
     assert found.shape == (len(texts), WIDTH // 2) and np.isfinite(found).all()

@@ -42,6 +42,8 @@ def test_query_and_document_prompts_are_always_both_there() -> None:
     assert resolve_prompts("none").named == {}
     found = resolve_prompts("none", query="Q: {text}").named
     assert found == {"query": "Q: {text}", "document": "{text}"}
+    with pytest.raises(TemplateError):
+        resolve_prompts("none", query="")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def blocks(w: Tensor, rows: int) -> list[Tensor]:
 @given(
     st.integers(1, 40), st.integers(0, 60), st.integers(1, 50), st.integers(0, 9), st.floats(0, 4)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_as_accurate_as_float32_svd(
     width: int, more: int, rows: int, seed: int, decay: float
 ) -> None:
@@ -47,7 +47,7 @@ def test_as_accurate_as_float32_svd(
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_are_orthonormal_and_values_descend(width: int, height: int, seed: int) -> None:
     spectrum = Spectrum.from_row_blocks([matrix(height, width, seed)])
     vectors = spectrum.right_singular_vectors
