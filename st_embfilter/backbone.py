@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
 from transformers import PreTrainedTokenizerBase
 
 from st_embfilter._compat import TransformerT, load_backbone
+from st_embfilter.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import CheckpointError
 from st_embfilter.gguf_file import adds_bos
 from st_embfilter.prompt_tokenizer import add_no_special_tokens
@@ -28,6 +30,8 @@ def load_transformer(
     Raises:
         CheckpointError: If transformers can't load it.
     """
+    if TRANSFORMERS_MAJOR < 5 and not source.gguf_file:
+        refuse_rope_of_transformers_5(source)
     # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
     common: dict[str, Any] = {"trust_remote_code": False}
     if source.revision:
@@ -45,7 +49,8 @@ def load_transformer(
     if missing:
         raise CheckpointError(
             f"{source.name} lacks weights of its model, and transformers would draw them at random "
-            f"({missing[0]}): is it whole, and of a quantization that transformers knows?"
+            f"({missing[0]}): is it whole, and of a quantization that transformers knows? (Before "
+            f"5, transformers can't load Gemma 3 and 3n without their head: upgrade it)"
         )
     tokenizer = transformer.tokenizer
     if tokenizer is None:
@@ -55,6 +60,17 @@ def load_transformer(
         if adds_bos(source.folder / source.gguf_file) is False:
             add_no_special_tokens(tokenizer)
     return transformer, tokenizer
+
+
+def refuse_rope_of_transformers_5(source: Source) -> None:
+    """Raise :class:`CheckpointError` for rotary settings that transformers 4 would leave unread."""
+    content = source.read_json("config.json")
+    for part in (content, content.get("text_config") or {}):
+        if part.get("rope_parameters") and "rope_theta" not in part:
+            raise CheckpointError(
+                f"{source.name} was saved by transformers 5, whose rotary settings the release "
+                f"installed here ({transformers.__version__}) does not read: upgrade it"
+            )
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import transformers
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
 from st_embfilter.source import Source
+
+TRANSFORMERS_MAJOR = int(transformers.__version__.split(".")[0])
 
 
 def load_config(source: Source) -> Any:

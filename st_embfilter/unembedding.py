@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 from tqdm import tqdm
 
-from st_embfilter.causal_config import is_multimodal, load_config
+from st_embfilter.causal_config import TRANSFORMERS_MAJOR, is_multimodal, load_config
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
 from st_embfilter.gguf_file import check_matrix, dequantize_rows, open_gguf
 from st_embfilter.quantized_head import REMEDY, Scale, find_scale, refuse_packed
@@ -36,7 +35,6 @@ EMBEDDING_NAMES = (
     "tok_embeddings.weight",
     "embeddings.weight",
 )
-TRANSFORMERS_MAJOR = int(transformers.__version__.split(".")[0])
 # One block is 16 MB once it is float64, whatever the stored dtype.
 BLOCK_ELEMENTS = 2 * 2**20
 

@@ -17,6 +17,7 @@ from test_artifact import embed
 from transformers import AutoModelForCausalLM
 
 from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained
+from st_embfilter.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import BandError, CheckpointError, MisuseError, TemplateError
 from st_embfilter.filter_module import compute_spectrum
 
@@ -160,6 +161,21 @@ def test_backbone_that_is_cut_off(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="truncated"):
         build_model(source)
+
+
+def test_rotary_settings_that_this_transformers_does_not_read(tmp_path: Path) -> None:
+    """Transformers 4 would take 10,000 for the rotary base, in silence."""
+    source = tiny_llama(tmp_path / "llm")
+    config = json.loads((source / "config.json").read_text())
+    config.pop("rope_theta", None)
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 500.0}
+    (source / "config.json").write_text(json.dumps(config))
+    if TRANSFORMERS_MAJOR >= 5:
+        inverse = build_model(source, device="cpu")[0].auto_model.rotary_emb.inv_freq
+        assert inverse[1] == pytest.approx(500 ** (-1 / 6))
+    else:
+        with pytest.raises(CheckpointError, match=r"saved by transformers 5.*upgrade"):
+            build_model(source, device="cpu")
 
 
 @pytest.mark.parametrize("quantized", [False, True])

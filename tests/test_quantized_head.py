@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from conftest import relative
 from models import WIDTH, tiny_llama
 from safetensors.torch import load_file, save_file
@@ -14,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from st_embfilter import FilterModule, Unembedding, build_model, save_pretrained
+from st_embfilter.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import CheckpointError
 
 FLOAT8 = torch.float8_e4m3fn
@@ -113,6 +113,8 @@ def test_int8_of_bitsandbytes(source: Path) -> None:
 @pytest.mark.parametrize("tied", [False, True])
 def test_beyond_reading(source: Path, head: dict[str, Tensor], message: str, tied: bool) -> None:
     """Also where the configuration says tied: the embedding is not taken for the head then."""
+    if tied and TRANSFORMERS_MAJOR < 5 and "weight" in head:
+        pytest.skip("transformers 4 takes the embedding, and leaves a stored head alone")
     set_head(source, **head)
     config = json.loads((source / "config.json").read_text())
     config["tie_word_embeddings"] = tied
@@ -148,7 +150,7 @@ def test_quantized_backbone_with_a_plain_head(
 
 def test_float8_backbone_becomes_plain(tmp_path: Path) -> None:
     """As DeepSeek's and Qwen's: blocks of 128 × 128, each with its scale."""
-    if int(transformers.__version__.split(".")[0]) < 5:
+    if TRANSFORMERS_MAJOR < 5:
         pytest.skip("transformers 4 reads float8 backbones on a GPU only")
     sizes = {"hidden_size": 128, "intermediate_size": 256}
     source = tiny_llama(tmp_path / "float8", dtype=torch.bfloat16, **sizes)
