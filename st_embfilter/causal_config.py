@@ -41,7 +41,8 @@ def load_config(source: Source) -> Any:
         ) from error
     if architectures and not causal and not multimodal:
         raise no_head(source, architectures[0])
-    if getattr(config.get_text_config(), "use_bidirectional_attention", None) in (True, "all"):
+    both_ways = getattr(config.get_text_config(), "use_bidirectional_attention", None)
+    if both_ways in (True, "all") or config.model_type == "paligemma":
         raise NoUnembeddingError(
             f"{source.name} is not causal: its text part attends to what comes after a token too "
             f"(as PaliGemma's), so its last token has no next-token state to filter"

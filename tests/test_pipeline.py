@@ -124,7 +124,7 @@ def test_queries_and_documents(tmp_path: Path, plain_python: Path, tokenizer: st
         else sentencepiece_tokenizer(tokenizer == "legacy"),
     )
     model = build_model(source, device="cpu", **PER_SIDE)  # type: ignore[arg-type]
-    texts = ["cats sleep", " spaced", "dog " * 700]
+    texts = ["cats sleep", "(in brackets)", "dog " * 700]
     documents = build_model(source, device="cpu").encode(texts)
     queries = build_model(source, prompt=PER_SIDE["query_prompt"], device="cpu").encode(texts)
     for found, expected in (

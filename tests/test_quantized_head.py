@@ -128,7 +128,7 @@ def test_beyond_reading(source: Path, head: dict[str, Tensor], message: str, tie
     [
         ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "pip install optimum"),
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, "pip install"),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "pip install"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
         ({"quant_method": "compressed-tensors"}, "pip install compressed-tensors"),
     ],
     ids=lambda value: value["quant_method"] if isinstance(value, dict) else "",
