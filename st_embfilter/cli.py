@@ -118,8 +118,7 @@ def build(
         typer.Option(
             "--format",
             help="portable loads everywhere, without remote code. exact gives the tokens of the "
-            "paper's own code; the folder carries its code and needs trust_remote_code=True. "
-            "--prompt echo needs it.",
+            "paper's own code; the folder carries its code and needs trust_remote_code=True.",
         ),
     ] = "portable",
     max_seq_length: Annotated[

@@ -23,7 +23,14 @@ def model_card(manifest: dict[str, Any]) -> str:
     )
     width = len(manifest["singular_values"])
     ratios = [ratio for ratio in (1, 2, 4, 8, 16) if width // ratio <= manifest["k"]]
-    echo = manifest["prompt"].count(PLACEHOLDER) == 2
+    exact = manifest["form"] == "exact"
+    pooled, limit_of = "last token", "prompt included"
+    if manifest["prompt"].count(PLACEHOLDER) == 2:
+        if exact:
+            pooled, limit_of = "mean over the second copy of the text and EOS", "of the text"
+        else:
+            pooled = "mean over all tokens, weighted by position"
+            limit_of = "prompt included, the text counted once"
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -31,9 +38,9 @@ def model_card(manifest: dict[str, Any]) -> str:
         width=width,
         nested=manifest["band"] == "edge",
         dimensions=[(ratio, width // ratio) for ratio in ratios if width // ratio],
-        trust=", trust_remote_code=True" if manifest["form"] == "exact" else "",
-        pooled="mean over the second copy of the text and EOS" if echo else "last token",
-        limit_of="of the text" if echo else "prompt included",
+        trust=", trust_remote_code=True" if exact else "",
+        pooled=pooled,
+        limit_of=limit_of,
         shape=" × ".join(f"{extent:,}" for extent in manifest["shape"]),
         prompt=in_table(manifest["prompt"]),
         prompts={name: in_table(template) for name, template in manifest["prompts"].items()},

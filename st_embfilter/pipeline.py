@@ -61,15 +61,16 @@ def build_model(
             singular directions.
         seed: For ``random``.
         prompt: A name of ``prompts.PROMPTS``, or a template with one ``{text}`` (the last token is
-            pooled) or two (the mean over the second copy and EOS is, as Echo has it).
+            pooled) or two (as Echo).
         query_prompt: What ``encode_query`` uses instead, if not ``prompt``.
         document_prompt: What ``encode_document`` uses instead, if not ``prompt``.
         format: ``portable`` loads everywhere without remote code. ``exact`` tokenizes prompt and
             text as one string and cuts as the reference does, token by token; what is saved of it
-            carries its code. Echo needs it.
+            carries its code. With Echo, exact pools the mean over the second copy and EOS, and
+            portable the mean over all tokens, weighted by their position.
         max_seq_length: The limit in tokens. Portable: prompt included, and only text is cut, from
-            its end. Exact: prompt included, and the first and last half are kept; with Echo, the
-            text's first so many tokens.
+            its end. Exact: prompt included, and the first and last half are kept. With Echo, both:
+            the text's first so many tokens.
         dtype: The backbone's dtype; ``"auto"`` takes the stored one (float32 for a GGUF file).
         device: As in ``SentenceTransformer``.
         revision: Branch, tag or commit; for a hub id only.
@@ -84,11 +85,6 @@ def build_model(
     if format not in ("portable", "exact"):
         raise MisuseError(f"the format {format!r} is unknown: use portable or exact")
     prompts = resolve_prompts(prompt, query_prompt, document_prompt)
-    if format == "portable" and prompts.echo:
-        raise TemplateError(
-            "Echo pools the second copy of the text alone, which no portable artifact can: build "
-            "it with --format exact"
-        )
     carried = split_for_portable(prompts) if format == "portable" else None
     resolved = resolve_source(source, revision)
     with parsed_once():
@@ -103,20 +99,24 @@ def build_model(
             resolved, ExactTransformer if format == "exact" else Transformer, dtype
         )
     positions = getattr(transformer.auto_model.config, "max_position_embeddings", None)
-    limit = min(max_seq_length, positions or max_seq_length)
     if isinstance(transformer, ExactTransformer):
+        pooling_mode = "mean" if prompts.echo else "lasttoken"
         bare = bool(resolved.gguf_file) or tokenizer_class(resolved) in HEEDS_ADD_BOS_TOKEN
+        limit = min(max_seq_length, positions or max_seq_length)
         set_text_only(transformer, exact_tokenizer(tokenizer, prompts, limit, bare))
-        limit = limit_exact(transformer, prompts, limit, positions)
+        transformer.max_seq_length = limit_exact(transformer, prompts, limit, positions)
     elif carried:
-        set_text_only(transformer, bake_template(tokenizer, carried.template, limit))
-    transformer.max_seq_length = limit
+        # No stock module pools the second copy alone. This is nearest to it (docs/choices.md).
+        pooling_mode = "weightedmean" if prompts.echo else "lasttoken"
+        baked = bake_template(tokenizer, carried.template, max_seq_length, positions)
+        set_text_only(transformer, baked)
+        transformer.max_seq_length = baked.model_max_length
     spectrum = spectrum or compute_spectrum(unembedding, progress)
     filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
     model = SentenceTransformer(
         modules=[
             transformer,
-            Pooling(width, pooling_mode="mean" if prompts.echo else "lasttoken"),
+            Pooling(width, pooling_mode=pooling_mode),
             filter_module,
         ],
         device=device,

@@ -21,21 +21,27 @@ ANCHOR = "a"
 
 
 def bake_template(
-    tokenizer: PreTrainedTokenizerBase, template: str, max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    max_length: int,
+    positions: int | None = None,
 ) -> PreTrainedTokenizerFast:
     """A tokenizer that puts every text into the template, and pads on the right.
 
     In front of the template stand the special tokens that the tokenizer itself puts in front of a
-    text (as Llama's BOS). None is put behind it: what is pooled is the prompt's last token.
+    text (as Llama's BOS). None is put behind it: what is pooled is the prompt's last token. With
+    Echo there are BOS (or EOS, where there is none) in front and EOS behind, as in the reference.
     The result has no chat template. With the template ``{text}`` nothing else changes.
 
     Args:
         tokenizer: The source's tokenizer. It is not changed.
-        template: Holds ``{text}`` exactly once.
-        max_length: The limit in tokens, prompt included.
+        template: Holds ``{text}`` once, or as Echo twice.
+        max_length: The limit in tokens, prompt included; with Echo that of the text alone. The
+            result's ``model_max_length`` is what a caller is to ask for.
+        positions: How many tokens the model can take, if that is limited.
 
     Raises:
-        TemplateError: If the prompt alone takes up ``max_length``.
+        TemplateError: If the prompt leaves no room for text, or Echo finds no EOS token.
         CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
     """
     if not tokenizer.is_fast:
@@ -43,24 +49,24 @@ def bake_template(
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     # Saved with some checkpoints; left in, they would pad or cut beside what the caller asks for.
     spec["truncation"] = spec["padding"] = None
-    before, after = template.split(PLACEHOLDER)
-    if before or after:
-        front = opening_special_tokens(tokenizer)
-        if before:
-            # A space in front of a word is part of the word's token, so it goes with the text.
-            front += encode_bare(Tokenizer.from_str(json.dumps(spec)), before.removesuffix(" "))
-            set_prefix_space(spec, before.endswith(" "))
-        bare = Tokenizer.from_str(json.dumps(spec))
-        back = encode_behind_text(bare, after)
-        if len(front) + len(back) >= max_length:
-            raise TemplateError(
-                f"the prompt alone is {len(front) + len(back)} tokens long: a limit of "
-                f"{max_length} leaves no room for text"
-            )
-        spec["post_processor"] = template_post_processor(bare, front, back)
+    match template.split(PLACEHOLDER):
+        case [before, after]:
+            added = put_around(spec, tokenizer, before, after)
+            limit = min(max_length, positions or max_length)
+            room = limit - added
+        case [before, between, _]:
+            added = put_twice(spec, tokenizer, before, between)
+            room = min(max_length, ((positions or 2 * max_length + added) - added) // 2)
+            # The text is cut to what the limit leaves beside the prompt, and counts once there.
+            limit = room + added
+    if room <= 0:
+        raise TemplateError(
+            f"the prompt alone is {added} tokens long: a limit of {positions or max_length} leaves "
+            f"no room for text"
+        )
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
-        model_max_length=max_length,
+        model_max_length=limit,
         padding_side="right",
         truncation_side="right",
         clean_up_tokenization_spaces=False,
@@ -69,6 +75,40 @@ def bake_template(
         **special_tokens(tokenizer),
         **{TEMPLATE_KEY: template},
     )
+
+
+def put_around(
+    spec: dict[str, Any], tokenizer: PreTrainedTokenizerBase, before: str, after: str
+) -> int:
+    """Have a ``tokenizer.json`` put a prompt around the text. Gives the number of its tokens."""
+    if not (before or after):
+        return 0
+    front = opening_special_tokens(tokenizer)
+    if before:
+        # A space in front of a word is part of the word's token, so it goes with the text.
+        front += encode_bare(Tokenizer.from_str(json.dumps(spec)), before.removesuffix(" "))
+        set_prefix_space(spec, before.endswith(" "))
+    bare = Tokenizer.from_str(json.dumps(spec))
+    back = encode_behind_text(bare, after)
+    spec["post_processor"] = template_post_processor(bare, {"front": front, "back": back})
+    return len(front) + len(back)
+
+
+def put_twice(
+    spec: dict[str, Any], tokenizer: PreTrainedTokenizerBase, before: str, between: str
+) -> int:
+    """Have a ``tokenizer.json`` write the text twice. Gives the number of the prompt's tokens."""
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if eos is None:
+        raise TemplateError("Echo closes with an EOS token, and this tokenizer names none")
+    bare = Tokenizer.from_str(json.dumps(spec))
+    pieces = {
+        "front": [eos if bos is None else bos, *encode_bare(bare, before)],
+        "between": encode_bare(bare, between),
+        "back": [eos],
+    }
+    spec["post_processor"] = template_post_processor(bare, pieces)
+    return sum(map(len, pieces.values()))
 
 
 def exact_tokenizer(
@@ -158,25 +198,25 @@ def encode_behind_text(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids[len(anchor) :] if ids[: len(anchor)] == anchor else encode_bare(tokenizer, text)
 
 
-def template_post_processor(
-    tokenizer: Tokenizer, front: list[int], back: list[int]
-) -> dict[str, Any]:
-    """A ``TemplateProcessing`` that puts ``front`` before and ``back`` behind the text."""
-    pieces = {"<embfilter:front>": front, "<embfilter:back>": back}
+def template_post_processor(tokenizer: Tokenizer, pieces: dict[str, list[int]]) -> dict[str, Any]:
+    """A ``TemplateProcessing`` with the text between each two pieces, which are lists of ids."""
+    names = [f"<embfilter:{name}>" for name in pieces]
 
-    def around(*sequences: str) -> list[dict[str, Any]]:
-        return [
-            {"SpecialToken": {"id": "<embfilter:front>", "type_id": 0}},
-            *({"Sequence": {"id": sequence, "type_id": 0}} for sequence in sequences),
-            {"SpecialToken": {"id": "<embfilter:back>", "type_id": 0}},
-        ]
+    def sequence(name: str) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": 0}}
+
+    def alternate(*texts: dict[str, Any]) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = []
+        for name in names:
+            parts += [{"SpecialToken": {"id": name, "type_id": 0}}, *texts]
+        return parts[: -len(texts)]
 
     return {
         "type": "TemplateProcessing",
-        "single": around("A"),
-        "pair": around("A", "B"),
+        "single": alternate(sequence("A")),
+        "pair": alternate(sequence("A"), sequence("B")),
         "special_tokens": {
             name: {"id": name, "ids": ids, "tokens": [tokenizer.id_to_token(i) for i in ids]}
-            for name, ids in pieces.items()
+            for name, ids in zip(names, pieces.values(), strict=True)
         },
     }

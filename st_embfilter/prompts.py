@@ -40,7 +40,7 @@ class Prompts:
 
     @property
     def echo(self) -> bool:
-        """Whether the text is repeated, and the mean over the second copy and EOS is pooled."""
+        """Whether the text is repeated, and more than the last token is pooled."""
         return self.plain.count(PLACEHOLDER) == 2
 
 
@@ -104,8 +104,16 @@ def split_for_portable(prompts: Prompts) -> PortablePrompts:
     """Split templates into the part that all share and the rest of their fronts.
 
     Raises:
-        TemplateError: If they differ behind the text, where sentence-transformers puts nothing.
+        TemplateError: If they differ behind the text, where sentence-transformers puts nothing, or
+            if there are several as Echo's.
     """
+    if prompts.echo:
+        if prompts.named:
+            raise TemplateError(
+                "in the portable form Echo has one prompt for all texts. The exact form takes one "
+                "for queries and one for documents (--format exact)"
+            )
+        return PortablePrompts(prompts.plain, {}, None)
     plain_front, back = prompts.plain.split(PLACEHOLDER)
     fronts = {}
     for name, template in prompts.named.items():

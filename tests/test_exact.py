@@ -189,21 +189,45 @@ def test_special_tokens_are_the_references(tmp_path: Path, legacy: bool) -> None
 
 def test_bad_prompts(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="--format exact"):
-        build_model(tiny, prompt="echo")
+        build_model(tiny, prompt="echo", query_prompt="echo")
     with pytest.raises(TemplateError, match="pools in one way"):
         build_model(tiny, prompt="echo", query_prompt="prompteol", format="exact")
     with pytest.raises(TemplateError, match="no room"):
         build_model(tiny, format="exact", max_seq_length=8)
-    with pytest.raises(TemplateError, match="no room"):
-        build_model(
-            tiny_llama(tmp_path / "short", max_position_embeddings=16),
-            prompt="echo",
-            format="exact",
-        )
     bare = byte_level_tokenizer()
     bare.eos_token = None
-    with pytest.raises(TemplateError, match="EOS"):
-        build_model(tiny_llama(tmp_path / "bare", tokenizer=bare), prompt="echo", format="exact")
+    short = tiny_llama(tmp_path / "short", max_position_embeddings=16)
+    endless = tiny_llama(tmp_path / "endless", tokenizer=bare)
+    for form in ("portable", "exact"):
+        with pytest.raises(TemplateError, match="no room"):
+            build_model(short, prompt="echo", format=form)
+        with pytest.raises(TemplateError, match="EOS"):
+            build_model(endless, prompt="echo", format=form)
+
+
+def test_portable_echo_has_the_same_tokens(tiny: Path, plain_python: Path, tmp_path: Path) -> None:
+    """What is pooled differs: all tokens, weighted by position."""
+    limits = {"max_seq_length": 20, "device": "cpu", "prompt": "echo", "ratio": 1}
+    exact = build_model(tiny, format="exact", **limits)
+    portable = build_model(tiny, **limits)
+    for text in ("Two dogs run.", "", "a", "dog " * 100):
+        assert portable[0].tokenize([text])["input_ids"][0].tolist() == ids_of(exact, text)
+    ids = torch.tensor([ids_of(exact, "Two dogs run")])
+    with torch.no_grad():
+        hidden = AutoModel.from_pretrained(tiny)(ids).last_hidden_state[0]
+    position = torch.arange(1.0, len(hidden) + 1)
+    expected = (position @ hidden / position.sum()) @ portable[2].linear.weight.T
+    found = portable.encode(["Two dogs run", "A much longer text, to be padded to"])[0]
+    assert relative(found, expected.numpy()) < 1e-5
+    found, _ = embed(plain_python, save_pretrained(portable, tmp_path / "model"))
+    assert relative(found, portable.encode(TEXTS)) <= 1e-5
+
+
+def test_portable_echo_fits_the_models_positions(tmp_path: Path) -> None:
+    source = tiny_llama(tmp_path / "llm", max_position_embeddings=100)
+    model = build_model(source, prompt="echo", device="cpu")
+    length = model[0].tokenize(["dog " * 100])["input_ids"].shape[1]
+    assert length in (99, 100)
 
 
 def test_embeds_strings_only(exact_model: SentenceTransformer) -> None:
