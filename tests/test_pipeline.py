@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import relative
+from families import save_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import WIDTH, byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
@@ -161,6 +162,18 @@ def test_backbone_that_is_cut_off(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="truncated"):
         build_model(source)
+
+
+def test_missing_shard(tmp_path: Path) -> None:
+    """The filter needs only the one that holds W_U, the pipeline all."""
+    save_tiny("Llama 2", tmp_path / "llm")
+    index = json.loads((tmp_path / "llm" / "model.safetensors.index.json").read_text())
+    files = index["weight_map"]
+    lost = next(name for name in files.values() if name != files["lm_head.weight"])
+    (tmp_path / "llm" / lost).unlink()
+    assert FilterModule.from_pretrained(tmp_path / "llm").in_features == WIDTH
+    with pytest.raises(CheckpointError, match=lost):
+        build_model(tmp_path / "llm", device="cpu")
 
 
 def test_rotary_settings_that_this_transformers_does_not_read(tmp_path: Path) -> None:
