@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import clean_environment, relative
+from hub_server import Hub
 from models import WIDTH, byte_level_tokenizer, tiny_llama
 from sentence_transformers import SentenceTransformer
 
@@ -22,15 +23,32 @@ TEXTS = ["one text", "another, somewhat longer text with a comma", "dog " * 700]
 
 
 def embed(
-    python: Path | str, path: Path, prompt_name: str = "", **options: object
+    python: Path | str,
+    path: Path,
+    prompt_name: str = "",
+    hub: Hub | None = None,
+    **options: object,
 ) -> tuple[np.ndarray, str]:
-    """The texts' embeddings and all that was said, from another interpreter."""
+    """The texts' embeddings and all that was said, from another interpreter.
+
+    With a hub, the folder is that hub's ``org/model``, and what is fetched goes beside it.
+    """
     script = Path(__file__).with_name("load_artifact.py")
+    environment = {**clean_environment(), "HF_HUB_OFFLINE": "1", "HF_HOME": f"{path}-home"}
+    if hub:
+        environment |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
     result = subprocess.run(
-        [python, script, path, prompt_name, json.dumps(options), json.dumps(TEXTS)],
+        [
+            python,
+            script,
+            "org/model" if hub else path,
+            prompt_name,
+            json.dumps(options),
+            json.dumps(TEXTS),
+        ],
         capture_output=True,
         text=True,
-        env={**clean_environment(), "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(path) + "-code"},
+        env=environment,
         cwd=path.parent,
     )
     assert result.returncode == 0, result.stderr

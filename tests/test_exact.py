@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import relative
+from hub_server import serve
 from hypothesis import given
 from hypothesis import strategies as st
 from models import byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
@@ -112,6 +113,14 @@ def test_loads_without_the_package(
     exact_model: SentenceTransformer, exact_artifact: Path, plain_python: Path
 ) -> None:
     found, _ = embed(plain_python, exact_artifact, trust_remote_code=True)
+    assert relative(found, exact_model.encode(TEXTS)) <= 1e-5
+
+
+def test_loads_from_a_hub_without_the_package(
+    exact_model: SentenceTransformer, exact_artifact: Path, plain_python: Path
+) -> None:
+    with serve({"org/model": exact_artifact}) as hub:
+        found, _ = embed(plain_python, exact_artifact, hub=hub, trust_remote_code=True)
     assert relative(found, exact_model.encode(TEXTS)) <= 1e-5
 
 

@@ -37,6 +37,7 @@ ONLINE: list[Call] = [
     ("unembedding", "org/absent"),
     ("unembedding", "absent"),
     ("unembedding", "org/bare"),
+    ("unembedding", "org/adapter"),
     ("unembedding", "org/evil"),
     ("unembedding", "org/gated"),
     ("unembedding", "org/cut"),
@@ -109,7 +110,8 @@ def shards(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    bare, evil = (tmp_path_factory.mktemp(name) for name in ("bare", "evil"))
+    bare, evil, adapter = (tmp_path_factory.mktemp(name) for name in ("bare", "evil", "adapter"))
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     (bare / "README.md").write_text("No model yet.")
     (evil / "config.json").write_bytes((folder / "config.json").read_bytes())
     (evil / INDEX).write_text('{"weight_map": {"lm_head.weight": "../../etc/passwd"}}')
@@ -117,7 +119,8 @@ def run(folder: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
     repositories = {f"org/{name}": folder for name in same}
     split = {f"org/{name}": shards for name in ("shards", "kept-shards")}
     home = tmp_path_factory.mktemp("home")
-    with serve({**repositories, **split, "org/bare": bare, "org/evil": evil}) as hub:
+    others = {"org/bare": bare, "org/evil": evil, "org/adapter": adapter}
+    with serve({**repositories, **split, **others}) as hub:
         hub.aliases["alias"] = "org/full"
         hub.gated.add(("org/gated", WEIGHTS))
         hub.cut.add(("org/cut", WEIGHTS))
@@ -152,7 +155,7 @@ def check(call: Call, outcome: Outcome, folder: Path, head: Tensor) -> None:
         torch.testing.assert_close(torch.tensor(outcome["embedding"]), expected)
 
 
-@pytest.mark.parametrize("call", ONLINE[:3] + ONLINE[10:13] + ONLINE[-1:], ids=" ".join)
+@pytest.mark.parametrize("call", ONLINE[:3] + ONLINE[11:14] + ONLINE[-1:], ids=" ".join)
 def test_gives_what_the_folder_gives(call: Call, run: Run, folder: Path, head: Tensor) -> None:
     check(call, run.outcomes["online", call], folder, head)
 
@@ -210,6 +213,7 @@ FAILING = [
     ("online", ("unembedding", "absent"), "SourceNotFoundError", "absent: no such"),
     ("online", ONLINE[3], "SourceNotFoundError", "org/tiny has no revision no-such-branch"),
     ("online", ("unembedding", "org/bare"), "CheckpointError", "org/bare has no config.json"),
+    ("online", ("unembedding", "org/adapter"), "CheckpointError", "org/adapter.*of org/base"),
     ("online", ("unembedding", "org/evil"), "CheckpointError", "org/evil.*outside.*passwd"),
     ("online", ("unembedding", "org/gated"), "SourceNotFoundError", "org/gated"),
     ("online", ("unembedding", "org/cut"), "SourceNotFoundError", "org/cut"),
