@@ -39,6 +39,16 @@ def test_choose_dimensions(
     assert capsys.readouterr().out.count("dimensions") == 3
 
 
+def test_queries_and_documents(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny: Path,
+    tmp_path: Path,
+) -> None:
+    run(monkeypatch, "queries_and_documents.py", tiny, tmp_path / "out")
+    assert "[1, 2]" in capsys.readouterr().out
+
+
 def test_every_example_is_tested() -> None:
     tested = re.findall(r'run\(monkeypatch, "(.+?)"', Path(__file__).read_text())
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(tested)
