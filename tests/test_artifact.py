@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conftest import clean_environment, relative
 from hub_server import Hub
 from models import WIDTH, byte_level_tokenizer, tiny_llama
 from sentence_transformers import SentenceTransformer
+from transformers import BitsAndBytesConfig
 
 from st_embfilter import FilterModule, build_model, save_pretrained, verify
 from st_embfilter._compat import Dense
@@ -110,6 +112,15 @@ def test_is_readable_by_others_as_any_new_file(tiny_artifact: Path) -> None:
     for file in tiny_artifact.rglob("*"):
         expected = 0o777 if file.is_dir() else 0o666
         assert file.stat().st_mode & 0o777 == expected & ~umask, file
+
+
+def test_quantized_backbone_is_not_saved(tiny: Path, tmp_path: Path) -> None:
+    model = build_model(tiny, device="cpu")
+    config = BitsAndBytesConfig(load_in_4bit=True)
+    model[0].auto_model.hf_quantizer = SimpleNamespace(quantization_config=config)
+    with pytest.raises(PipelineError, match=r"quantized .bitsandbytes.*original checkpoint"):
+        save_pretrained(model, tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
 
 
 def test_rope_is_written_for_old_and_new_transformers() -> None:
