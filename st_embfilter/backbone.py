@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from st_embfilter._compat import TransformerT, load_backbone
 from st_embfilter.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import CheckpointError
-from st_embfilter.gguf_file import adds_bos
+from st_embfilter.gguf_file import tokenizer_settings
 from st_embfilter.prompt_tokenizer import add_no_special_tokens
 from st_embfilter.source import Source
 from st_embfilter.text_part import text_checkpoint
@@ -57,9 +57,21 @@ def load_transformer(
         raise CheckpointError(f"{source.name} has no tokenizer")
     if source.gguf_file and source.folder:
         forget_quantization(transformer.auto_model)
-        if adds_bos(source.folder / source.gguf_file) is False:
-            add_no_special_tokens(tokenizer)
+        follow_gguf(tokenizer, tokenizer_settings(source.folder / source.gguf_file))
     return transformer, tokenizer
+
+
+def follow_gguf(tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> None:
+    """Have a GGUF file's tokenizer do as the file says.
+
+    transformers 4 always puts BOS in front, and may take BOS for EOS.
+    """
+    if settings.get("add_bos_token") is False:
+        add_no_special_tokens(tokenizer)
+    for name in ("bos_token", "eos_token"):
+        if f"{name}_id" in settings:
+            token = tokenizer.convert_ids_to_tokens(settings[f"{name}_id"])
+            setattr(tokenizer, name, token)
 
 
 def refuse_rope_of_transformers_5(source: Source) -> None:

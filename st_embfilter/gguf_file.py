@@ -73,13 +73,11 @@ def parsed_once() -> Iterator[None]:
         gguf.GGUFReader = GGUFReader  # type: ignore[misc]
 
 
-def adds_bos(path: Path) -> bool | None:
-    """Whether the file says that its tokenizer puts BOS in front of a text, if it says so at all.
-
-    transformers 4 doesn't ask, and always puts it there.
-    """
-    field = open_gguf(path).get_field("tokenizer.ggml.add_bos_token")
-    return bool(field.contents()) if field else None
+def tokenizer_settings(path: Path) -> dict[str, Any]:
+    """What the file says of its tokenizer, by llama.cpp's names; what it doesn't say is missing."""
+    names = ("add_bos_token", "bos_token_id", "eos_token_id")
+    fields = {name: open_gguf(path).get_field(f"tokenizer.ggml.{name}") for name in names}
+    return {name: field.contents() for name, field in fields.items() if field}
 
 
 def check_matrix(tensor: "ReaderTensor", where: str) -> None:

@@ -14,7 +14,7 @@ from conftest import clean_environment, relative
 from hub_server import Hub
 from models import WIDTH, byte_level_tokenizer, tiny_llama
 from sentence_transformers import SentenceTransformer
-from transformers import BitsAndBytesConfig
+from transformers.utils.quantization_config import QuantizationMethod
 
 from st_embfilter import FilterModule, build_model, save_pretrained, verify
 from st_embfilter._compat import Dense
@@ -116,7 +116,7 @@ def test_is_readable_by_others_as_any_new_file(tiny_artifact: Path) -> None:
 
 def test_quantized_backbone_is_not_saved(tiny: Path, tmp_path: Path) -> None:
     model = build_model(tiny, device="cpu")
-    config = BitsAndBytesConfig(load_in_4bit=True)
+    config = SimpleNamespace(quant_method=QuantizationMethod.BITS_AND_BYTES)
     model[0].auto_model.hf_quantizer = SimpleNamespace(quantization_config=config)
     with pytest.raises(PipelineError, match=r"quantized .bitsandbytes.*original checkpoint"):
         save_pretrained(model, tmp_path / "artifact")
