@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import relative
-from models import WIDTH, tiny_llama
+from families import FAMILIES
+from models import WIDTH, byte_level_tokenizer, tiny_llama
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from test_families import TEXTS, head_inputs
 from torch import Tensor
+from transformers import AutoModelForCausalLM, GptOssConfig, GptOssForCausalLM
 
 from st_embfilter import FilterModule, Unembedding, build_model, save_pretrained
 from st_embfilter.causal_config import TRANSFORMERS_MAJOR
@@ -179,3 +182,40 @@ def test_float8_backbone_becomes_plain(tmp_path: Path) -> None:
     artifact = save_pretrained(model, tmp_path / "artifact")
     assert relative(SentenceTransformer(str(artifact)).encode(texts), model.encode(texts)) <= 1e-5
     assert "quantization_config" not in json.loads((artifact / "config.json").read_text())
+
+
+def test_mxfp4_backbone_becomes_plain(tmp_path: Path) -> None:
+    """As gpt-oss is published: experts in blocks of 32 four-bit numbers, each with an exponent."""
+    if TRANSFORMERS_MAJOR < 5:
+        pytest.skip("transformers 4 reads MXFP4 backbones on a GPU only")
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 16, "num_local_experts": 4}
+    config = GptOssConfig(**{**FAMILIES["gpt-oss"][1], **sizes})
+    source = tmp_path / "mxfp4"
+    torch.manual_seed(0)
+    GptOssForCausalLM(config).to(torch.bfloat16).save_pretrained(source)
+    byte_level_tokenizer().save_pretrained(source)
+    stored: dict[str, Tensor] = {}
+    for name, weight in load_file(source / "model.safetensors").items():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            experts, width, height = weight.shape
+            blocks = torch.randint(0, 256, (experts, height, width // 32, 16), dtype=torch.uint8)
+            stored[f"{name}_blocks"] = blocks
+            stored[f"{name}_scales"] = torch.full(blocks.shape[:3], 124, dtype=torch.uint8)
+        else:
+            stored[name] = weight
+    save_file(stored, source / "model.safetensors", metadata={"format": "pt"})
+    content = json.loads((source / "config.json").read_text())
+    content["quantization_config"] = {
+        "quant_method": "mxfp4",
+        "modules_to_not_convert": ["model.layers.*.self_attn", "model.embed_tokens", "lm_head"],
+    }
+    (source / "config.json").write_text(json.dumps(content))
+
+    model = build_model(source, ratio=1, dtype=torch.float32, device="cpu")
+    llm = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    ids = [model[0].preprocess([text])["input_ids"] for text in TEXTS]
+    read = head_inputs(llm, ids) @ model[2].linear.weight.numpy().T
+    assert relative(model.encode(TEXTS), read) <= 1e-5
+    artifact = save_pretrained(model, tmp_path / "artifact")
+    plain = SentenceTransformer(str(artifact), device="cpu")
+    assert relative(plain.encode(TEXTS), model.encode(TEXTS)) <= 1e-5
