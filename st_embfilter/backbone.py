@@ -14,9 +14,9 @@ from st_embfilter._compat import TransformerT, load_backbone
 from st_embfilter.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import CheckpointError
 from st_embfilter.gguf_file import tokenizer_settings
+from st_embfilter.plain_checkpoint import plain_checkpoint
 from st_embfilter.prompt_tokenizer import add_no_special_tokens
 from st_embfilter.source import Source
-from st_embfilter.text_part import text_checkpoint
 
 # How transformers 5 and 4 say that a weight is not in the checkpoint.
 MISSING_WEIGHT = re.compile(r"^(\S+) +\| MISSING|newly initialized: \[([^\],]+)", re.MULTILINE)
@@ -40,7 +40,10 @@ def load_transformer(
         common["gguf_file"] = source.gguf_file
         dtype = torch.float32 if dtype == "auto" else dtype
     try:
-        with watch_missing_weights() as missing, text_checkpoint(source, dtype, common) as location:
+        with (
+            watch_missing_weights() as missing,
+            plain_checkpoint(source, dtype, common) as location,
+        ):
             if location != source.location:
                 common = {"trust_remote_code": False}  # A folder has no revision.
             transformer = load_backbone(transformer_class, location, dtype, common)

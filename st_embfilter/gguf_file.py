@@ -76,7 +76,8 @@ def parsed_once() -> Iterator[None]:
 def tokenizer_settings(path: Path) -> dict[str, Any]:
     """What the file says of its tokenizer, by llama.cpp's names; what it doesn't say is missing."""
     names = ("add_bos_token", "bos_token_id", "eos_token_id")
-    fields = {name: open_gguf(path).get_field(f"tokenizer.ggml.{name}") for name in names}
+    reader = open_gguf(path)
+    fields = {name: reader.get_field(f"tokenizer.ggml.{name}") for name in names}
     return {name: field.contents() for name, field in fields.items() if field}
 
 

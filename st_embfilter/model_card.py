@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from st_embfilter.prompts import PLACEHOLDER
+from st_embfilter.prompts import Prompts
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 # Of the manifest's entries.
@@ -25,7 +25,7 @@ def model_card(manifest: dict[str, Any]) -> str:
     ratios = [ratio for ratio in (1, 2, 4, 8, 16) if width // ratio <= manifest["k"]]
     exact = manifest["form"] == "exact"
     pooled, limit_of = "last token", "prompt included"
-    if manifest["prompt"].count(PLACEHOLDER) == 2:
+    if Prompts(manifest["prompt"]).echo:
         if exact:
             pooled, limit_of = "mean over the second copy of the text and EOS", "of the text"
         else:

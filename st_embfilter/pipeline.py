@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -10,12 +10,12 @@ from sentence_transformers import SentenceTransformer
 from st_embfilter._compat import Pooling, Transformer, embedding_dimension, set_text_only
 from st_embfilter.backbone import load_transformer
 from st_embfilter.bands import BandName, kept_dimensions
-from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError, TemplateError
+from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 from st_embfilter.exact_transformer import ExactTransformer
 from st_embfilter.filter_module import FilterModule, choose_indices, compute_spectrum
 from st_embfilter.gguf_file import parsed_once
 from st_embfilter.layout import holds_only_our_code, names_other_code
-from st_embfilter.prompt_tokenizer import bake_template, exact_tokenizer
+from st_embfilter.prompt_tokenizer import bake_template, exact_tokenizer, room_for_text
 from st_embfilter.prompts import DEFAULT_PROMPT, Prompts, resolve_prompts, split_for_portable
 from st_embfilter.source import Source, resolve_source
 from st_embfilter.spectrum import Spectrum
@@ -140,24 +140,14 @@ def limit_exact(
     """The limit of an exact pipeline: of the whole prompt, or with Echo of the text.
 
     Raises:
-        TemplateError: If a prompt leaves no room for text, or has no EOS token to close with.
+        TemplateError: If a prompt leaves no room for text.
     """
-    tokenizer: Any = transformer.tokenizer
-    if prompts.echo and tokenizer.eos_token_id is None:
-        raise TemplateError("Echo pools the closing EOS token too, and this tokenizer names none")
-    alone = max(
+    added = max(
         len(transformer.render(template, "")[0])
         for template in (prompts.plain, *prompts.named.values())
     )
-    if not prompts.echo:
-        room = limit - alone
-    else:
-        room = limit = min(limit, ((positions or 2 * limit + alone) - alone) // 2)
-    if room <= 0:
-        raise TemplateError(
-            f"the prompt alone is {alone} tokens long: a limit of {limit} leaves no room for text"
-        )
-    return limit
+    room = room_for_text(added, prompts.echo, limit, positions)
+    return room if prompts.echo else limit
 
 
 def load_or_compute_spectrum(source: str | Path, revision: str | None, path: Path) -> Spectrum:

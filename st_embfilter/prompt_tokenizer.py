@@ -52,18 +52,11 @@ def bake_template(
     match template.split(PLACEHOLDER):
         case [before, after]:
             added = put_around(spec, tokenizer, before, after)
-            limit = min(max_length, positions or max_length)
-            room = limit - added
+            limit = room_for_text(added, False, max_length, positions) + added
         case [before, between, _]:
             added = put_twice(spec, tokenizer, before, between)
-            room = min(max_length, ((positions or 2 * max_length + added) - added) // 2)
             # The text is cut to what the limit leaves beside the prompt, and counts once there.
-            limit = room + added
-    if room <= 0:
-        raise TemplateError(
-            f"the prompt alone is {added} tokens long: a limit of {positions or max_length} leaves "
-            f"no room for text"
-        )
+            limit = room_for_text(added, True, max_length, positions) + added
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
         model_max_length=limit,
@@ -75,6 +68,36 @@ def bake_template(
         **special_tokens(tokenizer),
         **{TEMPLATE_KEY: template},
     )
+
+
+def room_for_text(added: int, echo: bool, max_length: int, positions: int | None) -> int:
+    """How many tokens of text there may be beside a prompt's.
+
+    Args:
+        added: The prompt's own tokens.
+        echo: Whether the text stands there twice, and ``max_length`` is that of the text alone.
+        max_length: The limit in tokens.
+        positions: How many tokens the model can take, if that is limited.
+
+    Raises:
+        TemplateError: If there is no room.
+    """
+    if echo:
+        room = max_length if positions is None else min(max_length, (positions - added) // 2)
+    else:
+        room = min(max_length, positions or max_length) - added
+    if room <= 0:
+        raise TemplateError(
+            f"the prompt alone is {added} tokens long: a limit of "
+            f"{min(max_length, positions or max_length)} leaves no room for text"
+        )
+    return room
+
+
+def check_eos(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise :class:`TemplateError` if there is no EOS token for Echo."""
+    if tokenizer.eos_token_id is None:
+        raise TemplateError("Echo closes with an EOS token, and this tokenizer names none")
 
 
 def put_around(
@@ -98,9 +121,8 @@ def put_twice(
     spec: dict[str, Any], tokenizer: PreTrainedTokenizerBase, before: str, between: str
 ) -> int:
     """Have a ``tokenizer.json`` write the text twice. Gives the number of the prompt's tokens."""
+    check_eos(tokenizer)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if eos is None:
-        raise TemplateError("Echo closes with an EOS token, and this tokenizer names none")
     bare = Tokenizer.from_str(json.dumps(spec))
     pieces = {
         "front": [eos if bos is None else bos, *encode_bare(bare, before)],
@@ -124,11 +146,14 @@ def exact_tokenizer(
             here around each piece of the template.
 
     Raises:
+        TemplateError: If Echo finds no EOS token.
         CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
     """
     exact = bake_template(tokenizer, PLACEHOLDER, max_length)
-    if prompts.echo and bare_pieces:
-        add_no_special_tokens(exact)
+    if prompts.echo:
+        check_eos(tokenizer)
+        if bare_pieces:
+            add_no_special_tokens(exact)
     exact.init_kwargs |= {TEMPLATE_KEY: prompts.plain, NAMED_TEMPLATES_KEY: prompts.named}
     return exact
 

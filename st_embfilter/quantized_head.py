@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from st_embfilter.errors import CheckpointError
@@ -88,6 +89,6 @@ class Scale:
     def undo(self, stored: Tensor, first_row: int) -> Tensor:
         """Rows of the matrix, float32, from the stored ones."""
         rows, columns = self.block
-        picked = self.factors[[row // rows for row in range(first_row, first_row + len(stored))]]
+        picked = self.factors[torch.arange(first_row, first_row + len(stored)) // rows]
         spread = picked.repeat_interleave(columns, dim=1)[:, : stored.shape[1]]
         return stored.float() * spread

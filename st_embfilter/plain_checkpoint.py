@@ -6,12 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils.quantization_config import FineGrainedFP8Config, Mxfp4Config
 
 from st_embfilter.causal_config import is_multimodal, load_config
@@ -30,7 +25,7 @@ IMAGE_ROPE_KEYS = ("mrope_section", "mrope_interleaved")
 
 
 @contextmanager
-def text_checkpoint(
+def plain_checkpoint(
     source: Source, dtype: torch.dtype | str, common: dict[str, Any]
 ) -> Iterator[str]:
     """A folder or hub id from which the text model alone can be loaded, in plain numbers.
