@@ -6,13 +6,11 @@ The reference pools the second copy of the text and the closing EOS, which no st
 sentence-transformers can mark. One forward pass serves all poolings.
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import torch
 from machine import describe_machine
-from sts import RATIOS, TASKS, average, print_table, read_tasks, score, unique_texts
+from sts import RATIOS, print_table, read_tasks, scores_by_task, sts_arguments, unique_texts
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,12 +38,8 @@ def poolings(hidden: Tensor, mask: Tensor, second_copy: Tensor) -> dict[str, Ten
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="folder, GGUF file or hub id of a causal language model")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser = sts_arguments(__doc__)
     parser.add_argument("--dtype", default="auto", help="the backbone's")
-    parser.add_argument("--json", type=Path, help="also write the scores here")
     arguments = parser.parse_args()
     tasks = read_tasks(arguments.data, arguments.tasks.split(","))
     texts = sorted(unique_texts(tasks), key=len)
@@ -74,9 +68,7 @@ def main() -> None:
         embeddings = torch.cat(blocks).numpy()
         sizes = [embeddings.shape[1] // ratio for ratio in (1, *RATIOS)]
         columns = ["raw", *(f"τ = {ratio}" for ratio in RATIOS)]
-        scores = average(
-            {task: [score(tasks[task], texts, embeddings[:, :k]) for k in sizes] for task in tasks}
-        )
+        scores = scores_by_task(tasks, texts, [embeddings[:, :k] for k in sizes])
         results[name] = {"columns": columns, "scores": scores}
         print(f"pooled: {name}\n")
         print_table(tasks, columns, scores)

@@ -7,28 +7,22 @@ it in float32. Both are applied to the same pooled embeddings, so their columns 
 alone.
 """
 
-import argparse
 import json
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from machine import describe_machine
 from sentence_transformers import SentenceTransformer
-from sts import RATIOS, TASKS, average, print_table, read_tasks, score, unique_texts
+from sts import RATIOS, print_table, read_tasks, scores_by_task, sts_arguments, unique_texts
 
 from st_embfilter import build_model, save_pretrained
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="folder, GGUF file or hub id of a causal language model")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser = sts_arguments(__doc__)
     parser.add_argument("--dtypes", default="float32,bfloat16,float16")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--json", type=Path, help="also write the scores here")
     arguments = parser.parse_args()
     tasks = read_tasks(arguments.data, arguments.tasks.split(","))
     texts = unique_texts(tasks)
@@ -36,13 +30,16 @@ def main() -> None:
     print(describe_machine())
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        artifact = str(save_pretrained(build_model(arguments.model, ratio=1), f"{folder}/model"))
+        built = build_model(arguments.model, ratio=1)
+        matrix = built[2].linear.weight.detach().cpu()
+        artifact = str(save_pretrained(built, f"{folder}/model"))
         for name in arguments.dtypes.split(","):
             dtype = getattr(torch, name)
             model = SentenceTransformer(artifact, model_kwargs={"dtype": dtype})
-            matrix = SentenceTransformer(artifact)[2].linear.weight.detach()
-            pooled = SentenceTransformer(modules=[model[0], model[1]]).encode(
-                texts, batch_size=64, convert_to_tensor=True, show_progress_bar=True
+            pooled = (
+                SentenceTransformer(modules=[model[0], model[1]])
+                .encode(texts, batch_size=64, convert_to_tensor=True, show_progress_bar=True)
+                .cpu()
             )
             exact = pooled.float() @ matrix.T
             cast = (pooled.to(dtype) @ matrix.to(dtype).T).float()
@@ -52,8 +49,8 @@ def main() -> None:
                 columns[f"τ = {ratio}"] = exact[:, :k].numpy()
                 if name != "float32":
                     columns[f"τ = {ratio}, filter in {name}"] = cast[:, :k].numpy()
-            scores = {t: [score(tasks[t], texts, c) for c in columns.values()] for t in tasks}
-            results[name] = {"columns": list(columns), "scores": average(scores)}
+            scores = scores_by_task(tasks, texts, list(columns.values()))
+            results[name] = {"columns": list(columns), "scores": scores}
             print(f"\nbackbone in {name}\n")
             print_table(tasks, **results[name])
             if arguments.json:

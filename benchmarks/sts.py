@@ -42,17 +42,23 @@ def unique_texts(tasks: dict[str, Pairs]) -> list[str]:
     return sorted({text for left, right, _ in tasks.values() for text in left + right})
 
 
-def score(pairs: Pairs, texts: list[str], embeddings: np.ndarray) -> float:
-    """100 × Spearman's correlation of cosine similarities with the scores."""
+def scores_by_task(
+    tasks: dict[str, Pairs], texts: list[str], columns: Sequence[np.ndarray]
+) -> dict[str, list[float]]:
+    """100 × Spearman's correlation of cosine similarities with the scores, and the average.
+
+    Args:
+        tasks: As :func:`read_tasks` gives them.
+        texts: Those of the embeddings' rows.
+        columns: Embeddings ``(texts, dimensions)``, a table's column each.
+    """
     rows = {text: row for row, text in enumerate(texts)}
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    left, right, gold = pairs
-    cosines = (unit[[rows[text] for text in left]] * unit[[rows[text] for text in right]]).sum(1)
-    return 100 * float(spearmanr(cosines, gold).statistic)
-
-
-def average(scores: dict[str, list[float]]) -> dict[str, list[float]]:
-    """The same with a last row, the average of the sets."""
+    units = [column / np.linalg.norm(column, axis=1, keepdims=True) for column in columns]
+    scores = {}
+    for name, (left, right, gold) in tasks.items():
+        first, second = ([rows[text] for text in side] for side in (left, right))
+        cosines = [(unit[first] * unit[second]).sum(axis=1) for unit in units]
+        scores[name] = [100 * float(spearmanr(column, gold).statistic) for column in cosines]
     return {**scores, "average": np.mean(list(scores.values()), axis=0).tolist()}
 
 
@@ -67,15 +73,21 @@ def print_table(
         print(f"| {task} | {count} | {' | '.join(f'{value:.2f}' for value in values)} |")
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def sts_arguments(document: str) -> argparse.ArgumentParser:
+    """The arguments that the benchmarks on these sets share."""
+    parser = argparse.ArgumentParser(description=document.splitlines()[0])
     parser.add_argument("model", help="folder, GGUF file or hub id of a causal language model")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--prompt", default="prompteol")
-    parser.add_argument("--format", default="portable", choices=("portable", "exact"))
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--json", type=Path, help="also write the scores here")
+    return parser
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = sts_arguments(__doc__)
+    parser.add_argument("--prompt", default="prompteol")
+    parser.add_argument("--format", default="portable", choices=("portable", "exact"))
     arguments = parser.parse_args()
 
     tasks = read_tasks(arguments.data, arguments.tasks.split(","))
@@ -91,9 +103,7 @@ def main() -> None:
     width = embeddings.shape[1]
     sizes = [width, *(width // ratio for ratio in RATIOS)]
     columns = [f"raw ({width})", *(f"τ = {r} ({width // r})" for r in RATIOS)]
-    scores = average(
-        {t: [score(pairs, texts, embeddings[:, :k]) for k in sizes] for t, pairs in tasks.items()}
-    )
+    scores = scores_by_task(tasks, texts, [embeddings[:, :k] for k in sizes])
 
     print(f"{describe_machine()}\nprompt: {arguments.prompt}, form: {arguments.format}\n")
     print_table(tasks, columns, scores)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,9 @@ def test_echo_is_tokenized_in_pieces(tiny: Path, text: str) -> None:
     assert ids_of(model, text) == [bos, *front, *copy, *middle, *copy, eos]
 
 
-MODELS: dict[str, SentenceTransformer] = {}
-
-
+@cache
 def cached_model(source: Path, prompt: str) -> SentenceTransformer:
-    if prompt not in MODELS:
-        MODELS[prompt] = build_model(source, prompt=prompt, format="exact", device="cpu")
-    return MODELS[prompt]
+    return build_model(source, prompt=prompt, format="exact", device="cpu")
 
 
 @pytest.mark.parametrize("limit", [64, 65])

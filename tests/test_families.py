@@ -74,8 +74,8 @@ def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> No
     llm = save_tiny(family, tmp_path / "llm")
     unembedding = Unembedding.from_pretrained(tmp_path / "llm")
     matrix = torch.cat(list(unembedding.row_blocks()))
-    head = llm.get_output_embeddings().weight.detach()
-    to_head = float((matrix - head).abs().max())
+    llm_head = llm.get_output_embeddings().weight
+    to_head = float((matrix - llm_head.detach()).abs().max())
 
     model = build_model(tmp_path / "llm", ratio=1, device="cpu")
     alone = np.stack([model.encode(text) for text in TEXTS])
@@ -93,9 +93,7 @@ def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> No
             family,
             type(llm).__name__,
             f"`{unembedding.tensor_name}`",
-            "no"
-            if "head" in unembedding.tensor_name or "out" in unembedding.tensor_name
-            else "yes",
+            "yes" if llm.get_input_embeddings().weight is llm_head else "no",
             f"{to_head:g}",
             *(f"{difference:.0e}" if difference else "0" for difference in differences),
         )
