@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from st_embfilter.bands import band_indices
     from st_embfilter.filter_module import FilterModule
     from st_embfilter.pipeline import build_model
+    from st_embfilter.publishing import publish, push_to_hub
     from st_embfilter.spectrum import Spectrum
     from st_embfilter.unembedding import Unembedding
     from st_embfilter.verification import verify
@@ -24,6 +25,8 @@ _HOMES = {
     "Unembedding": "unembedding",
     "band_indices": "bands",
     "build_model": "pipeline",
+    "publish": "publishing",
+    "push_to_hub": "publishing",
     "save_pretrained": "artifact",
     "verify": "verification",
 }
@@ -33,6 +36,8 @@ __all__ = [
     "Unembedding",
     "band_indices",
     "build_model",
+    "publish",
+    "push_to_hub",
     "save_pretrained",
     "verify",
 ]

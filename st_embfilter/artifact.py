@@ -24,8 +24,8 @@ from st_embfilter._compat import Pooling, Transformer, pooling_modes
 from st_embfilter.errors import PipelineError
 from st_embfilter.exact_transformer import NAMED_TEMPLATES_KEY, TEMPLATE_KEY, ExactTransformer
 from st_embfilter.files import atomic_output
-from st_embfilter.filter_module import PROVENANCE_FILE, FilterModule
-from st_embfilter.layout import EXACT_CODE, EXACT_MODULES, MODULES, POOLING_KEYS
+from st_embfilter.filter_module import FilterModule
+from st_embfilter.layout import EXACT_CODE, EXACT_MODULES, MODULES, POOLING_KEYS, PROVENANCE_FILE
 from st_embfilter.model_card import model_card
 from st_embfilter.prompt_tokenizer import bake_template
 from st_embfilter.prompts import PLACEHOLDER, PLAIN, Prompts

@@ -63,3 +63,7 @@ class OutputWriteError(EmbFilterError, OSError):
 
 class VerificationError(EmbFilterError):
     """An artifact is not what it should be."""
+
+
+class HubError(EmbFilterError):
+    """The hub refused, or can't be reached. What was published before stays as it was."""

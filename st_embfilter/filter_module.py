@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from st_embfilter._compat import SAVED_DENSE_MODULE, Dense
 from st_embfilter.bands import BandName, band_indices, kept_dimensions
 from st_embfilter.errors import PipelineError, WidthError
+from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.spectrum import Spectrum
 from st_embfilter.unembedding import Unembedding
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_RATIO = 2
-PROVENANCE_FILE = "embfilter.json"
 
 
 class FilterModule(Dense):

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from st_embfilter import exact_transformer
-from st_embfilter.exact_transformer import ExactTransformer
-
+# Provenance, and probe texts with their embeddings.
+PROVENANCE_FILE = "embfilter.json"
 # Exactly these strings: Text Embeddings Inference and vLLM compare them literally, and the paths
 # that sentence-transformers 6 writes make them leave out the filter in silence.
 MODULES = [
@@ -13,10 +12,10 @@ MODULES = [
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
 ]
-EXACT_CODE = Path(exact_transformer.__file__)
+EXACT_CODE = Path(__file__).with_name("exact_transformer.py")
 # The exact form's: the first module is of the repository's own code.
 EXACT_MODULES = [
-    {**MODULES[0], "type": f"{EXACT_CODE.stem}.{ExactTransformer.__name__}"},
+    {**MODULES[0], "type": f"{EXACT_CODE.stem}.ExactTransformer"},
     *MODULES[1:],
 ]
 # transformers runs code that these name, from this or another repository.

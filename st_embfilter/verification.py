@@ -1,6 +1,7 @@
 """Check an artifact: is it whole, is it a filter, and does it embed as its builder saw it?"""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,14 @@ from torch import Tensor
 from st_embfilter.artifact import encode_probes
 from st_embfilter.bands import band_indices
 from st_embfilter.errors import SourceNotFoundError, VerificationError
-from st_embfilter.filter_module import PROVENANCE_FILE
-from st_embfilter.layout import EXACT_CODE, EXACT_MODULES, MODULES, holds_only_our_code
+from st_embfilter.hub import download
+from st_embfilter.layout import (
+    EXACT_CODE,
+    EXACT_MODULES,
+    MODULES,
+    PROVENANCE_FILE,
+    holds_only_our_code,
+)
 
 FILES = (
     "config.json",
@@ -37,6 +44,7 @@ CODE_OR_PICKLE = (".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # that computes in float32 what was built in half precision is off by more.
 PROBE_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 ORTHONORMAL_TOLERANCE = 1e-5
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True)
@@ -52,13 +60,14 @@ def verify(path: str | Path) -> list[Check]:
     """Check an artifact's files, shapes, orthonormal rows, provenance and probe embeddings.
 
     Args:
-        path: The artifact's folder.
+        path: The artifact's folder, or one on the hub: ``org/name`` or ``org/name@revision``.
 
     Returns:
         The checks, all of which hold.
 
     Raises:
-        SourceNotFoundError: If there is no such folder.
+        SourceNotFoundError: If there is no such folder, and it can't be had from the hub.
+        OutputWriteError: If there is no space to download it.
         VerificationError: If a check doesn't hold; its message tells all of those.
     """
     checks = run_checks(path)
@@ -70,9 +79,7 @@ def verify(path: str | Path) -> list[Check]:
 
 def run_checks(path: str | Path) -> list[Check]:
     """As :func:`verify`, but gives the checks that fail too. Each needs those before it."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise SourceNotFoundError(f"{path}: no such folder")
+    folder = artifact_folder(path)
     steps: list[tuple[str, Callable[[Path], str]]] = [
         ("files", check_files),
         ("modules", check_modules),
@@ -91,6 +98,19 @@ def run_checks(path: str | Path) -> list[Check]:
             checks.append(Check(name, False, f"{type(error).__name__}: {error}"))
             break
     return checks
+
+
+def artifact_folder(path: str | Path) -> Path:
+    """The folder as it is, or that of a hub repository's files.
+
+    Raises:
+        SourceNotFoundError: If there is no such thing.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    if not ON_HUB.fullmatch(str(path)):
+        raise SourceNotFoundError(f"{path}: no such folder, and not org/name on the hub")
+    return download(str(path))
 
 
 def check_files(folder: Path) -> str:

@@ -1,27 +1,37 @@
-"""A hub on this machine: as much of the Hugging Face hub's protocol as reading a model takes."""
+"""A hub on this machine: the part of the Hugging Face hub's protocol that its own client speaks.
 
-import hashlib
+Reading with ranges, listings and revisions; creating, large files, commits, branches and pull
+requests; tokens, and errors with the hub's codes.
+"""
+
+import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path, PurePosixPath
-from threading import Thread
+from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REVISIONS = ("main", COMMIT)
+import yaml
+from hub_store import COMMIT, Blob, Files, Repository, is_large
 
-REPO = r"(?P<repo>[^/]+(?:/[^/]+)?)"
-RESOLVE = re.compile(rf"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+__all__ = ["COMMIT", "Hub", "serve"]
+
+# Models, and data sets as "datasets/org/name".
+REPO = r"(?P<repo>(?:datasets/)?[^/]+(?:/[^/]+)?)"
+RESOLVE = re.compile(rf"/{REPO}/resolve/(?P<revision>refs/pr/\d+|[^/]+)/(?P<path>.+)")
 API = re.compile(
-    rf"/api/models/{REPO}"
-    r"(?:/(?P<call>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
+    r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+(?:/[^/]+?)?)"
+    r"(?:/(?P<call>revision|tree|paths-info|preupload|commit|branch)"
+    r"/(?P<revision>refs/pr/\d+|[^/]+)(?:/(?P<path>.+))?)?"
 )
+BATCH = re.compile(rf"/{REPO}\.git/info/lfs/objects/batch")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+RELATIONS = ("adapter", "finetune", "merge", "quantized")
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,22 @@ class Hub:
     An alias leads to a repository by redirection, as the hub's old ids without an organization do.
     A file of a repository in ``gated`` is only given to users who were granted access, so to none.
     The body of a range of a file in ``cut`` ends early, as where a connection breaks.
+    A token may write to the owners it is listed with. A request whose method and path a pattern
+    in ``faults`` matches is answered with that status. ``watch`` sees each request before it is
+    answered.
     """
 
-    repositories: dict[str, Path]
+    repositories: dict[str, Repository]
     aliases: dict[str, str] = field(default_factory=dict)
     url: str = ""
     gated: set[tuple[str, str]] = field(default_factory=set)
     cut: set[tuple[str, str]] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
+    tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    watch: Callable[[str, str], None] = lambda method, path: None
+    large_files: dict[str, Blob] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
 
     def fetched(self, repository: str, filename: str) -> int:
         """How many bytes of a file went out, over all requests."""
@@ -58,14 +76,14 @@ class Hub:
 
 
 @contextmanager
-def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
+def serve(repositories: Mapping[str, Path], port: int = 0) -> Iterator[Hub]:
     """Serve folders as repositories until the end of the block."""
-    hub = Hub(dict(repositories))
+    hub = Hub({name: Repository.of_folder(folder) for name, folder in repositories.items()})
 
     class BoundHandler(Handler):
         shared = hub
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), BoundHandler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), BoundHandler) as server:
         server.daemon_threads = True
         hub.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -78,7 +96,7 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
 
 
 class RefusedError(Exception):
-    """An answer that is an error: status, the hub's error code, and a text."""
+    """An answer that is an error: status, the hub's code, a text, and the commit it is about."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -96,103 +114,274 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.answer()
 
+    def do_PUT(self) -> None:
+        self.answer()
+
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on stderr."""
 
     def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = unquote(urlsplit(self.path).path)
-        resolve, api = RESOLVE.fullmatch(path), API.fullmatch(path)
+        self.shared.watch(self.command, path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if len(body) < int(self.headers.get("Content-Length", 0)):
+            self.close_connection = True
+            return  # The client died while it sent.
         try:
-            if (known := resolve or api) and known["repo"] in self.shared.aliases:
-                name = self.shared.aliases[known["repo"]]
-                self.send_body(307, b"", {"Location": self.path.replace(known["repo"], name, 1)})
-            elif resolve:
-                self.send_content(resolve["repo"], resolve["revision"], resolve["path"])
-            elif api:
-                self.send_json(self.call(api, parse_qs(body.decode())))
-            else:
-                raise RefusedError(404, None, "no such page")
+            self.route(path, body)
         except RefusedError as refusal:
-            status, code, text = refusal.args
-            extra = {"X-Error-Code": code, "X-Error-Message": text} if code else {}
-            if code == "EntryNotFound":
-                extra["X-Repo-Commit"] = COMMIT
+            status, code, text, *commit = refusal.args
+            extra = {"X-Error-Code": code} if code else {}
+            if commit:
+                extra["X-Repo-Commit"] = commit[0]
             self.send_body(status, json.dumps({"error": text}).encode(), extra)
+        except BrokenPipeError:
+            self.close_connection = True
 
-    def folder(self, repository: str, revision: str) -> Path:
-        """A repository's folder, after checking both names."""
+    def route(self, path: str, body: bytes) -> None:
+        for pattern, status in self.shared.faults.items():
+            if re.search(pattern, f"{self.command} {path}"):
+                raise RefusedError(status, None, "Internal error - we're working on it")
+        api, resolve, batch = API.fullmatch(path), RESOLVE.fullmatch(path), BATCH.fullmatch(path)
+        named = api or resolve
+        if named and named["repo"] in self.shared.aliases:
+            name = self.shared.aliases[named["repo"]]
+            self.send_body(307, b"", {"Location": self.path.replace(named["repo"], name, 1)})
+        elif path == "/api/validate-yaml":
+            self.send_json(check_card(json.loads(body)["content"]))
+        elif path == "/api/repos/create":
+            self.send_json(self.create(json.loads(body)))
+        elif path.startswith("/lfs/") and self.command == "PUT":
+            blob = Blob(body)
+            if blob.sha256 != path.removeprefix("/lfs/"):
+                raise RefusedError(400, None, "the content is not of that hash")
+            self.shared.large_files[blob.sha256] = blob
+            self.send_body(200, b"", {})
+        elif batch:
+            self.may_write(batch["repo"])
+            self.send_json(self.offer_uploads(json.loads(body)))
+        elif api and api["call"] in ("preupload", "commit", "branch"):
+            repo = api["repo"] if api["kind"] == "models" else f"datasets/{api['repo']}"
+            self.may_write(repo)
+            with self.shared.lock:
+                self.send_json(self.write(api, self.shared.repositories[repo], body))
+        elif api:
+            self.send_json(self.read(api, body))
+        elif resolve:
+            self.send_content(resolve["repo"], resolve["revision"], resolve["path"])
+        else:
+            raise RefusedError(404, None, "no such page")
+
+    def owners(self) -> tuple[str, ...] | None:
+        """Those that the request's token may write to; None without a token."""
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if token and token not in self.shared.tokens:
+            raise RefusedError(401, None, "Invalid user token.")
+        return self.shared.tokens.get(token)
+
+    def may_write(self, repository: str) -> None:
+        owners = self.owners()
+        if owners is None:
+            raise RefusedError(401, None, "Invalid username or password.")
+        if repository.removeprefix("datasets/").partition("/")[0] not in owners:
+            raise RefusedError(403, None, "You don't have the rights to write to this repository")
         if repository not in self.shared.repositories:
             raise RefusedError(404, "RepoNotFound", "Repository not found")
-        if revision not in REVISIONS:
+
+    def create(self, wanted: dict[str, Any]) -> Any:
+        owners = self.owners()
+        owner = wanted["organization"] or "nobody"
+        if owners is None:
+            raise RefusedError(401, None, "Invalid username or password.")
+        if owner not in owners:
+            raise RefusedError(403, None, f'You don\'t have the rights to create under "{owner}"')
+        name = f"{owner}/{wanted['name']}"
+        if name in self.shared.repositories:
+            raise RefusedError(409, None, "You already created this model repo")
+        private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
+        self.shared.repositories[name] = Repository.new(private)
+        return {"url": f"{self.shared.url}/{name}"}
+
+    def offer_uploads(self, wanted: dict[str, Any]) -> Any:
+        objects = [
+            {
+                **entry,
+                "actions": {"upload": {"href": f"{self.shared.url}/lfs/{entry['oid']}"}},
+            }
+            if entry["oid"] not in self.shared.large_files
+            else entry
+            for entry in wanted["objects"]
+        ]
+        return {"transfer": "basic", "objects": objects}
+
+    def write(self, api: re.Match[str], repository: Repository, body: bytes) -> Any:
+        revision = api["revision"]
+        if api["call"] == "branch":
+            if revision in repository.refs:
+                raise RefusedError(409, None, "Reference already exists")
+            repository.refs[revision] = repository.refs["main"]
+            return {}
+        if revision not in repository.refs:
             raise RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return self.shared.repositories[repository]
+        files = dict(repository.commits[repository.refs[revision]])
+        if api["call"] == "preupload":
+            return {"files": [plan(file, files) for file in json.loads(body)["files"]]}
+        lines = [json.loads(line) for line in body.splitlines()]
+        header, *changes = [line["value"] for line in lines]
+        kinds = [line["key"] for line in lines[1:]]
+        if header.get("parentCommit") not in (None, repository.refs[revision]):
+            raise RefusedError(412, None, "A commit has happened since. Please refresh.")
+        for kind, change in zip(kinds, changes, strict=True):
+            self.apply(kind, change, files)
+        asked = parse_qs(urlsplit(self.path).query)
+        number = len([ref for ref in repository.refs if ref.startswith("refs/pr/")]) + 1
+        ref = f"refs/pr/{number}" if "create_pr" in asked else revision
+        oid = repository.commit(ref, files)
+        page = f"{self.shared.url}/{api['repo']}"
+        request = f"{page}/discussions/{number}" if "create_pr" in asked else None
+        return {
+            "commitUrl": f"{page}/commit/{oid}",
+            "commitOid": oid,
+            "pullRequestUrl": request,
+        }
 
-    def entry(self, folder: Path, path: str) -> Path:
-        if ".." in PurePosixPath(path).parts or not (folder / path).exists():
-            raise RefusedError(404, "EntryNotFound", "Entry not found")
-        return folder / path
+    def apply(self, kind: str, change: dict[str, Any], files: Files) -> None:
+        """Change files as one line of a commit says."""
+        name = change["path"]
+        if kind == "deletedFile":
+            if name not in files:
+                raise RefusedError(404, "EntryNotFound", "A file with this name doesn't exist")
+            del files[name]
+        elif kind == "lfsFile":
+            if change["oid"] not in self.shared.large_files:
+                raise RefusedError(400, None, f"{name} was not sent ahead")
+            files[name] = self.shared.large_files[change["oid"]]
+        else:
+            files[name] = Blob(base64.b64decode(change["content"]))
 
-    def call(self, api: re.Match[str], form: dict[str, list[str]]) -> Any:
-        folder = self.folder(api["repo"], api["revision"] or "main")
+    def files(self, repository: str, revision: str) -> tuple[str, Files]:
+        """A repository's commit and its files, after checking both names."""
+        found = self.shared.repositories.get(repository)
+        owner = repository.removeprefix("datasets/").partition("/")[0]
+        if found is None or (found.private and owner not in (self.owners() or ())):
+            raise RefusedError(404, "RepoNotFound", "Repository not found")
+        commit = found.resolve(revision)
+        if commit is None:
+            raise RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return commit, found.commits[commit]
+
+    def read(self, api: re.Match[str], body: bytes) -> Any:
+        repo = api["repo"] if api["kind"] == "models" else f"datasets/{api['repo']}"
+        commit, files = self.files(repo, api["revision"] or "main")
         if api["call"] == "tree":
-            parent = self.entry(folder, api["path"] or ".")
-            return [describe(folder, path) for path in sorted(parent.iterdir())]
+            deep = "recursive=true" in urlsplit(self.path).query.lower()
+            entries = list_folder(files, api["path"] or "", deep)
+            if not entries:
+                raise RefusedError(404, "EntryNotFound", "Entry not found")
+            return entries
         if api["call"] == "paths-info":
-            found = [folder / path for path in form["paths"] if ".." not in path]
-            return [describe(folder, path) for path in found if path.exists()]
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        siblings = [{"rfilename": path.relative_to(folder).as_posix()} for path in files]
-        return {"id": api["repo"], "sha": COMMIT, "private": False, "siblings": siblings}
+            paths = parse_qs(body.decode()).get("paths", [])
+            return [entry for path in paths for entry in find_entry(files, path)]
+        card = read_card(files["README.md"].read().decode()) if "README.md" in files else {}
+        return {
+            "id": api["repo"],
+            "sha": commit,
+            "private": self.shared.repositories[repo].private,
+            "cardData": card,
+            "tags": card.get("tags", []),
+            "siblings": [{"rfilename": name} for name in sorted(files)],
+        }
 
     def send_content(self, repository: str, revision: str, filename: str) -> None:
-        path = self.entry(self.folder(repository, revision), filename)
+        commit, files = self.files(repository, revision)
         if (repository, filename) in self.shared.gated:
             raise RefusedError(403, "GatedRepo", "Access to this model is restricted")
-        if not path.is_file():
-            raise RefusedError(404, "EntryNotFound", "Entry not found")
-        content = path.read_bytes()
-        headers = {
-            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-            "X-Repo-Commit": COMMIT,
-            "Accept-Ranges": "bytes",
-        }
+        if filename not in files:
+            raise RefusedError(404, "EntryNotFound", "Entry not found", commit)
+        blob = files[filename]
+        headers = {"ETag": f'"{blob.sha256}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         wanted = RANGE.fullmatch(self.headers.get("Range") or "")
         if wanted is None:
-            self.send_body(200, content, headers)
+            self.send_body(200, blob, headers)
             return
-        first, last = int(wanted[1]), int(wanted[2] or len(content) - 1)
-        if first >= len(content):
+        first, last = int(wanted[1]), int(wanted[2] or blob.size - 1)
+        if first >= blob.size:
             raise RefusedError(416, None, "range not satisfiable")
-        part = content[first : last + 1]
-        headers["Content-Range"] = f"bytes {first}-{first + len(part) - 1}/{len(content)}"
+        part = blob.read(first, last + 1)
+        headers["Content-Range"] = f"bytes {first}-{first + len(part) - 1}/{blob.size}"
         self.send_body(206, part, headers, cut=(repository, filename) in self.shared.cut)
 
     def send_json(self, answer: Any) -> None:
         self.send_body(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def send_body(
-        self, status: int, body: bytes, headers: Mapping[str, str], cut: bool = False
+        self, status: int, body: bytes | Blob, headers: Mapping[str, str], cut: bool = False
     ) -> None:
+        blob = body if isinstance(body, Blob) else Blob(body)
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        for name, value in {**headers, "Content-Length": str(blob.size)}.items():
             self.send_header(name, value)
         self.end_headers()
-        sent = b"" if self.command == "HEAD" else body[: len(body) // 2] if cut else body
+        size = 0 if self.command == "HEAD" else blob.size // 2 if cut else blob.size
         wanted = self.headers.get("Range")
-        self.shared.requests.append(Request(self.command, self.path, wanted, status, len(sent)))
-        self.wfile.write(sent)
+        self.shared.requests.append(Request(self.command, self.path, wanted, status, size))
+        for first in range(0, size, 1 << 24):
+            self.wfile.write(blob.read(first, min(first + (1 << 24), size)))
         self.close_connection = cut or self.close_connection
 
 
-def describe(folder: Path, path: Path) -> dict[str, Any]:
-    """A file or folder, as the hub's listings tell of it."""
-    name = path.relative_to(folder).as_posix()
-    if path.is_dir():
-        return {"type": "directory", "path": name, "oid": hash_of(name.encode()), "size": 0}
-    content = path.read_bytes()
-    return {"type": "file", "path": name, "oid": hash_of(content), "size": len(content)}
+def plan(file: dict[str, Any], files: Files) -> dict[str, Any]:
+    """How the client is to send a file, and the name of what is there now."""
+    name, large = file["path"], is_large(file["path"], file["size"])
+    there = files.get(name)
+    oid = there and (there.sha256 if large else there.git_oid)
+    mode = "lfs" if large else "regular"
+    return {"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
 
 
-def hash_of(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
+def list_folder(files: Files, folder: str, deep: bool) -> list[dict[str, Any]]:
+    """What a folder holds, or all that is below it."""
+    prefix = f"{folder}/" if folder else ""
+    inside = [name.removeprefix(prefix) for name in sorted(files) if name.startswith(prefix)]
+    names = {"/".join(name.split("/")[:n]) for name in inside for n in range(1, 9)}
+    wanted = sorted(name for name in names if deep or "/" not in name)
+    return [entry for name in wanted for entry in find_entry(files, prefix + name)]
+
+
+def find_entry(files: Files, path: str) -> list[dict[str, Any]]:
+    """A file or folder, as the hub's listings tell of it; none if there is none."""
+    if path not in files:
+        folder = {"type": "directory", "path": path, "oid": "0" * 40, "size": 0}
+        return [folder] if any(name.startswith(f"{path}/") for name in files) else []
+    blob = files[path]
+    entry = {"type": "file", "path": path, "oid": "1" * 40, "size": blob.size}
+    if is_large(path, blob.size):
+        entry["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": 134}
+    return [entry]
+
+
+def read_card(card: str) -> dict[str, Any]:
+    """A model card's front matter; nothing, if it has none."""
+    if not card.startswith("---\n"):
+        return {}
+    content = yaml.safe_load(card.split("---\n")[1])
+    return content if isinstance(content, dict) else {}
+
+
+def check_card(card: str) -> Any:
+    """Refuse a card with fields that the hub doesn't take."""
+    try:
+        content = read_card(card)
+    except yaml.YAMLError as error:
+        raise RefusedError(400, None, f"Invalid YAML: {error}") from error
+    kinds = {"tags": list, "license": str, "library_name": str, "pipeline_tag": str}
+    for key, kind in kinds.items():
+        if key in content and not isinstance(content[key], kind):
+            raise RefusedError(400, None, f'"{key}" must be a {kind.__name__}')
+    if content.get("base_model_relation", "finetune") not in RELATIONS:
+        raise RefusedError(400, None, f'"base_model_relation" must be one of {RELATIONS}')
+    for model in content.get("model-index", []):
+        for result in model["results"]:
+            if not {"type", "name"} <= set(result["dataset"]) or "type" not in result["task"]:
+                raise RefusedError(400, None, '"model-index" lacks a field')
+    return {"errors": [], "warnings": []}

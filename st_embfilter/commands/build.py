@@ -1,0 +1,155 @@
+"""``st-embfilter build``: from a language model to an artifact."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from st_embfilter.commands.common import DeviceOption, JsonOption, console
+from st_embfilter.errors import MisuseError
+
+
+def build(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A causal language model: a folder with config.json and safetensors files, a "
+            ".gguf file, or a hub id (org/name)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make. It must not exist.")],
+    ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="The filter ratio τ: of d dimensions, d // τ are kept. Default: 2.",
+            show_default=False,
+        ),
+    ] = None,
+    dims: Annotated[
+        int | None, typer.Option(help="The number of kept dimensions, instead of --ratio.")
+    ] = None,
+    band: Annotated[
+        str,
+        typer.Option(
+            help="What is removed: edge (the paper's: both ends of the spectrum), and for "
+            "comparison head, tail, mid, random; or the kept directions, as 3,4,5."
+        ),
+    ] = "edge",
+    seed: Annotated[int, typer.Option(help="For --band random.")] = 0,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="prompteol, prompteol-classic, echo, none, or a template with {text} in it."
+        ),
+    ] = "prompteol",
+    query_prompt: Annotated[
+        str | None, typer.Option(help="What encode_query uses, if not --prompt.")
+    ] = None,
+    document_prompt: Annotated[
+        str | None, typer.Option(help="What encode_document uses, if not --prompt.")
+    ] = None,
+    form: Annotated[
+        Literal["portable", "exact"],
+        typer.Option(
+            "--format",
+            help="portable loads everywhere, without remote code. exact gives the tokens of the "
+            "paper's own code; the folder carries its code and needs trust_remote_code=True.",
+        ),
+    ] = "portable",
+    max_seq_length: Annotated[
+        int,
+        typer.Option(
+            help="Longest input in tokens, prompt included (with echo: of the text). Longer text "
+            "is cut."
+        ),
+    ] = 512,
+    dtype: Annotated[
+        str, typer.Option(help="The backbone's: auto (as stored), float32, bfloat16, float16.")
+    ] = "auto",
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a hub repository.")
+    ] = None,
+    spectrum: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the model's spectrum in this file: it is read if it is there, and made if "
+            "not. Saves the time when several models are built of one source."
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an embedding model of a language model.
+
+    The folder loads with SentenceTransformer(DIR), without st-embfilter and without remote code.
+    Its embeddings are nested: SentenceTransformer(DIR, truncate_dim=k) is the filter for k
+    dimensions, so one build serves all larger ratios.
+
+    [dim]st-embfilter build HuggingFaceTB/SmolLM2-135M-Instruct --out smollm2-embedding[/dim]
+    """
+    from st_embfilter.files import check_absent
+
+    check_absent(out)
+    started = time.monotonic()
+    with console.status("Loading PyTorch and sentence-transformers"):
+        from st_embfilter.artifact import save_pretrained
+        from st_embfilter.pipeline import build_model, load_or_compute_spectrum
+
+    console.print(f"Building an embedding model of [bold]{source}[/bold]")
+    model = build_model(
+        source,
+        ratio=ratio,
+        k=dims,
+        band=parse_band(band),
+        seed=seed,
+        prompt=prompt,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+        format=form,
+        max_seq_length=max_seq_length,
+        dtype=parse_dtype(dtype),
+        device=device,
+        revision=revision,
+        spectrum=load_or_compute_spectrum(source, revision, spectrum) if spectrum else None,
+        progress=True,
+    )
+    console.print("Writing the artifact, with probe embeddings")
+    save_pretrained(model, out)
+    filter_module = model[2]
+    result = {
+        "path": str(out),
+        "source": source,
+        "dimensions": filter_module.out_features,
+        "width": filter_module.in_features,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    trust = ", trust_remote_code=True" if form == "exact" else ""
+    console.print(
+        f"[green]Done[/green] in {result['seconds']} s: {out}, "
+        f"{result['dimensions']} of {result['width']} dimensions.\n"
+        f'Use it: SentenceTransformer("{out}"{trust}). Check it: st-embfilter verify {out}'
+    )
+    if as_json:
+        print(json.dumps(result))
+
+
+def parse_band(band: str) -> Any:
+    """A band's name, or a list of indices."""
+    if not band[:1].isdigit():
+        return band
+    try:
+        return [int(index) for index in band.split(",")]
+    except ValueError:
+        raise MisuseError(f"--band {band}: give a name, or indices as 3,4,5") from None
+
+
+def parse_dtype(dtype: str) -> Any:
+    """``auto``, or a torch dtype."""
+    import torch
+
+    dtypes = {"auto": "auto", **{n: getattr(torch, n) for n in ("float32", "bfloat16", "float16")}}
+    if dtype not in dtypes:
+        raise MisuseError(f"--dtype {dtype}: use one of {', '.join(dtypes)}")
+    return dtypes[dtype]

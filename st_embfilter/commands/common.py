@@ -1,0 +1,22 @@
+"""What the commands share: how they speak, and options that several have."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+# What is said to a person goes to stderr: stdout is for --json.
+console = Console(stderr=True, highlight=False)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="As in PyTorch: cpu, cuda, cuda:1, mps. Default: the best.")
+]
+
+
+def fail(message: str, code: int) -> None:
+    """Say what is wrong in one line, and end."""
+    line = " ".join(message.split())
+    print(f"st-embfilter: error: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,78 @@
+"""``st-embfilter encode``: from texts to a .npy file."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from st_embfilter.commands.common import DeviceOption, JsonOption, console
+from st_embfilter.errors import MisuseError
+
+
+def encode(
+    model: Annotated[str, typer.Argument(help="An artifact's folder, or a model on the hub.")],
+    out: Annotated[Path, typer.Option(help="The .npy file to make, float32, one row a text.")],
+    file: Annotated[str, typer.Argument(help="UTF-8, one text a line. - is standard input.")] = "-",
+    dims: Annotated[
+        int | None, typer.Option(help="Keep the first so many dimensions: a larger τ.")
+    ] = None,
+    normalize: Annotated[bool, typer.Option(help="Scale every embedding to length 1.")] = False,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(help="query or document, for a model that has prompts of its own for these."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 32,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed every line of a file.
+
+    A run that was stopped goes on where it was when the same command is given again.
+
+    [dim]st-embfilter encode smollm2-embedding texts.txt --out texts.npy[/dim]
+    """
+    from st_embfilter.files import check_absent
+
+    check_absent(out)
+    texts = read_lines(file)
+    with console.status("Loading the model"):
+        from st_embfilter.encoding import encode_to_file
+        from st_embfilter.pipeline import load_model
+
+        loaded = load_model(model, dims, device)
+    manifest = Path(model, "embfilter.json")
+    identity = manifest.read_text(encoding="utf-8") if manifest.is_file() else model
+    shape = encode_to_file(
+        loaded,
+        texts,
+        out,
+        job=json.dumps([identity, dims]),
+        batch_size=batch_size,
+        normalize=normalize,
+        prompt_name=prompt_name,
+    )
+    console.print(f"[green]Done[/green]: {out}, {shape[0]} texts × {shape[1]} dimensions")
+    if as_json:
+        print(json.dumps({"path": str(out), "shape": shape, "dtype": "float32"}))
+
+
+def read_lines(file: str) -> list[str]:
+    """The lines of a UTF-8 file or of standard input.
+
+    Raises:
+        MisuseError: If there is no such file, it isn't UTF-8, or holds nothing.
+    """
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        lines = content.decode("utf-8").split("\n")
+    except OSError as error:
+        raise MisuseError(f"{file} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise MisuseError(f"{file} is not UTF-8: {error}") from error
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise MisuseError(f"{'standard input' if file == '-' else file} holds no text")
+    return [line.removesuffix("\r") for line in lines]

@@ -1,0 +1,268 @@
+"""The Hugging Face hub: a folder goes up in one commit, a revision comes down, errors say why.
+
+What holds for the protocol holds here: files of a commit appear together or not at all. Large
+files are sent ahead of it, and those that the hub already has are not sent again, so that an
+upload which was stopped goes on where it was.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelCard,
+    get_token,
+    snapshot_download,
+)
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is not listed
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from st_embfilter.errors import (
+    EmbFilterError,
+    HubError,
+    MisuseError,
+    OutputWriteError,
+    SourceNotFoundError,
+)
+from st_embfilter.layout import PROVENANCE_FILE
+
+# What the hub itself, or a person who reserved the name, puts into a repository.
+NOBODYS_FILES = (".gitattributes", ".gitignore", "README.md", "LICENSE")
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What publishing a folder would do.
+
+    Attributes:
+        repo_id: The repository, ``org/name``.
+        files: What would go, with sizes in bytes.
+        deleted: What the repository holds now and the folder does not.
+        exists: Whether the repository is there.
+        head: The commit that the new one would follow, if the repository and branch are there.
+    """
+
+    repo_id: str
+    files: dict[str, int]
+    deleted: list[str]
+    exists: bool
+    head: str | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A revision on the hub.
+
+    Attributes:
+        repo_id: The repository, ``org/name``.
+        revision: The commit.
+        url: Where a person sees it.
+        pull_request: The pull request's address, if one was made.
+    """
+
+    repo_id: str
+    revision: str
+    url: str
+    pull_request: str | None
+
+
+def check_token(token: str | None = None) -> None:
+    """Raise :class:`HubError` if there is no token to publish with."""
+    if not (token or get_token()):
+        raise HubError(f"there is no token for the hub: {LOG_IN}")
+
+
+def plan_upload(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Plan:
+    """Find out what publishing would do, and whether it may. Nothing is changed.
+
+    Raises:
+        SourceNotFoundError: If there is no such folder.
+        MisuseError: If the name is none, or ``private`` is asked of a public repository.
+        HubError: If the repository holds something else, or the hub doesn't answer.
+    """
+    if not folder.is_dir():
+        raise SourceNotFoundError(f"{folder}: no such folder")
+    files = {
+        file.relative_to(folder).as_posix(): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not is_hidden(file.relative_to(folder))
+    }
+    api = HfApi(token=token)
+    with hub_errors(repo_id):
+        if "/" not in repo_id:
+            raise MisuseError(f"{repo_id}: name the repository as org/name")
+        try:
+            repository = api.model_info(repo_id)
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            return Plan(repo_id, files, [], exists=False, head=None)
+        if private and not repository.private:
+            raise MisuseError(
+                f"{repo_id} is there and public, which publishing doesn't change: leave out "
+                f"--private, or make it private in its settings first"
+            )
+        head, held = repository.sha, repository.siblings
+        if revision is not None:
+            head = None
+            with suppress(RevisionNotFoundError):
+                branch = api.model_info(repo_id, revision=revision)
+                head, held = branch.sha, branch.siblings
+    names = [sibling.rfilename for sibling in held or []]
+    foreign = [name for name in names if name not in NOBODYS_FILES]
+    if foreign and PROVENANCE_FILE not in foreign:
+        raise HubError(
+            f"{repo_id} holds something else ({', '.join(foreign[:3])}), which is not overwritten: "
+            f"choose another name, or delete that repository first"
+        )
+    deleted = [name for name in names if name not in files and name != ".gitattributes"]
+    return Plan(repo_id, files, deleted, exists=True, head=head)
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is not part of what is published: ``.git``, ``.cache``, ``.DS_Store``."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def upload(
+    folder: Path,
+    plan: Plan,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> Published:
+    """Carry out a plan: one commit that makes the revision hold the folder's files and no others.
+
+    The commit is refused if the repository changed since the plan was made.
+
+    Raises:
+        HubError: If the hub refuses it or can't be reached. What was published before stays as it
+            was.
+    """
+    api, repo_id = HfApi(token=token), plan.repo_id
+    with hub_errors(repo_id):
+        # First of all, as it is checked without a repository.
+        check_card(folder)
+        if not plan.exists:
+            create_repository(api, repo_id, private)
+        if revision is not None and plan.head is None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(name, folder / name) for name in plan.files),
+                *(CommitOperationDelete(name) for name in plan.deleted),
+            ],
+            commit_message="Publish with st-embfilter",
+            revision=revision,
+            create_pr=create_pr,
+            parent_commit=plan.head,
+        )
+    return Published(repo_id, commit.oid, commit.commit_url, commit.pr_url)
+
+
+def check_card(folder: Path) -> None:
+    """Have the hub check the model card's front matter."""
+    try:
+        ModelCard.load(folder / "README.md").validate()
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise HubError(f"the front matter of {folder / 'README.md'} is broken: {error}") from error
+
+
+def create_repository(api: HfApi, repo_id: str, private: bool) -> None:
+    """Create a model repository that wasn't seen before."""
+    try:
+        api.create_repo(repo_id, private=private)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 409:
+            raise
+        raise HubError(
+            f"{repo_id} is taken, by a repository that this token may not see: choose another name"
+        ) from error
+
+
+def download(name: str) -> Path:
+    """The folder of a repository's files, in the local cache.
+
+    Args:
+        name: ``org/name``, or ``org/name@revision`` with a branch, tag or commit.
+
+    Raises:
+        SourceNotFoundError: If it is not there, or the hub can't be reached or refuses it.
+        OutputWriteError: If the disk is full.
+    """
+    repo_id, _, revision = name.partition("@")
+    with hub_errors(name, SourceNotFoundError):
+        return Path(snapshot_download(repo_id, revision=revision or None))
+
+
+@contextmanager
+def hub_errors(name: str, kind: type[EmbFilterError] = HubError) -> Iterator[None]:
+    """Say in one line what went wrong with the hub, and what to do."""
+    try:
+        yield
+    except EmbFilterError:
+        raise
+    except HFValidationError as error:
+        raise MisuseError(f"{name} is not a name that the hub allows: {error}") from error
+    except LocalEntryNotFoundError as error:
+        raise kind(f"{name} is not in the local hub cache, and the hub can't be reached") from error
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        # An upload's failure comes wrapped, once for the file and once for the thread.
+        cause: BaseException = error
+        while cause.__cause__ and not isinstance(cause, HfHubHTTPError):
+            cause = cause.__cause__
+        if isinstance(cause, HfHubHTTPError):
+            raise kind(f"{name}: {refusal(name, cause)}") from error
+        if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+            raise OutputWriteError(f"{name}: a file failed on this machine: {error}") from error
+        if isinstance(error, ValueError):
+            raise kind(f"{name}: {error}") from error
+        raise kind(f"{name}: the hub can't be reached: {cause or repr(cause)}") from error
+
+
+def refusal(name: str, error: HfHubHTTPError) -> str:
+    """What the hub's answer means."""
+    if isinstance(error, GatedRepoError):
+        return "access to it has to be asked for on its page on the hub (it is gated); then log in"
+    if isinstance(error, RevisionNotFoundError):
+        return "there is no such revision on the hub"
+    status = error.response.status_code
+    said = error.server_message or f"HTTP {status}"
+    if status == 401:
+        return f"not found, or the hub doesn't know who asks ({said}): check the name; {LOG_IN}"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"there is no such repository on the hub, or it is private: check the name; {LOG_IN}"
+    if status == 403:
+        owner = name.partition("/")[0]
+        return f"the token may not write to {owner} ({said}): use another token, or another name"
+    if status in (409, 412):
+        return f"it changed meanwhile ({said}): look at it, and give the same command again"
+    if status == 429 or status >= 500:
+        return (
+            f"the hub answered {status} ({said}). What was published before is as it was: give "
+            f"the same command again later, it goes on where it was"
+        )
+    return f"the hub answered {status}: {said}"

@@ -1,0 +1,76 @@
+"""From an artifact, or a pipeline, to a revision on the hub."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sentence_transformers import SentenceTransformer
+
+from st_embfilter.artifact import save_pretrained
+from st_embfilter.hub import Published, check_token, plan_upload, upload
+from st_embfilter.verification import verify
+
+
+def publish(
+    path: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> Published:
+    """Publish an artifact's folder, in one commit with everything.
+
+    The revision then holds the folder's files and no others. Nothing is published that
+    :func:`verify` rejects, and no repository is overwritten that doesn't hold an artifact. An
+    upload that fails or is stopped leaves what was published before as it was; the same call
+    again sends only what is missing.
+
+    Args:
+        path: The artifact's folder.
+        repo_id: The hub repository, ``org/name``; it is made if it isn't there.
+        private: Make a private repository.
+        revision: The branch; made from ``main`` if it isn't there. Default: ``main``.
+        create_pr: Open a pull request instead of changing the branch.
+        token: The hub's. Default: that of ``hf auth login``, or ``HF_TOKEN``.
+
+    Raises:
+        SourceNotFoundError: If there is no such folder.
+        VerificationError: If the artifact isn't sound.
+        MisuseError: If the name is none, or ``private`` is asked of a public repository.
+        HubError: If there is no token, the repository holds something else, the hub refuses, or
+            it can't be reached.
+    """
+    folder = Path(path)
+    check_token(token)
+    # Asked first: it takes a moment, and verification may take minutes.
+    plan = plan_upload(folder, repo_id, private=private, revision=revision, token=token)
+    verify(folder)
+    return upload(
+        folder, plan, private=private, revision=revision, create_pr=create_pr, token=token
+    )
+
+
+def push_to_hub(
+    model: SentenceTransformer,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> Published:
+    """Publish a pipeline with a FilterModule: :func:`save_pretrained`, then :func:`publish`.
+
+    Args and errors are those of the two.
+    """
+    with TemporaryDirectory() as temporary:
+        folder = save_pretrained(model, Path(temporary, "artifact"))
+        return publish(
+            folder,
+            repo_id,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            token=token,
+        )
