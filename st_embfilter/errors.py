@@ -67,3 +67,7 @@ class VerificationError(EmbFilterError):
 
 class HubError(EmbFilterError):
     """The hub refused, or can't be reached. What was published before stays as it was."""
+
+
+class ServerError(EmbFilterError):
+    """A running server doesn't answer, or not as an embedding server does."""

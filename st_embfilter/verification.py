@@ -195,15 +195,20 @@ def check_probes(folder: Path) -> str:
     """Plain sentence-transformers gives the embeddings that the builder saw."""
     probes = read_json(folder / PROVENANCE_FILE)["probes"]
     expected = torch.tensor(probes["embeddings"])
-    model = SentenceTransformer(
-        str(folder), device="cpu", local_files_only=True, trust_remote_code=is_exact(folder)
-    )
+    model = load_plain(folder)
     found = encode_probes(model, probes["texts"])
     require(found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}")
     error = relative_difference(found, expected)
     tolerance = PROBE_TOLERANCE[probes["dtype"]]
     require(error <= tolerance, f"differ by {error:.1e} of their length (at most {tolerance:.0e})")
     return f"{len(expected)} texts, off by at most {error:.1e} of their length"
+
+
+def load_plain(folder: Path) -> SentenceTransformer:
+    """The artifact as everybody loads it. Code in it must have been checked before."""
+    return SentenceTransformer(
+        str(folder), device="cpu", local_files_only=True, trust_remote_code=is_exact(folder)
+    )
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:

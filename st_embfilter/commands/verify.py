@@ -16,17 +16,44 @@ def verify(
             help="An artifact's folder, or one on the hub: org/name or org/name@revision."
         ),
     ],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Check a running server instead: http://host:port, with an OpenAI-compatible "
+            "route (vLLM, Infinity, Text Embeddings Inference) or /embed."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --url: what the server calls it, if it serves several.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="With --url: what the server computes in, if less precise than what the artifact "
+            "was built in: float16 or bfloat16."
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="EMBFILTER_API_KEY", help="With --url: the server's key.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check an artifact: files, filter matrix, provenance, and that it embeds as it should.
 
     Loads it with plain sentence-transformers and compares with the probe embeddings that were
-    stored when it was built. Exit code 1 if anything doesn't hold.
+    stored when it was built. Exit code 1 if anything doesn't hold. With --url, asks a running
+    server for these embeddings, and says what differs: filter, prompt or pooling.
+
+    [dim]st-embfilter verify org/smollm2-embedding --url http://localhost:8000[/dim]
     """
     with console.status("Checking"):
+        from st_embfilter.server import check_server
         from st_embfilter.verification import run_checks
 
-        checks = run_checks(artifact)
+        if url is None:
+            checks = run_checks(artifact)
+        else:
+            checks = check_server(artifact, url, model=model, dtype=dtype, api_key=api_key)
     table = Table(box=None, show_header=False)
     for check in checks:
         mark = "[green]ok[/green]" if check.ok else "[red]FAILED[/red]"
@@ -35,4 +62,5 @@ def verify(
     if as_json:
         print(json.dumps([vars(check) for check in checks]))
     if not all(check.ok for check in checks):
-        fail(f"{artifact} is not a sound artifact", 1)
+        what = f"{artifact} is not a sound artifact"
+        fail(what if url is None else f"{url} doesn't give the embeddings of {artifact}", 1)
