@@ -6,7 +6,6 @@ releases of transformers read alike. The exact form differs in its input module 
 the code of that one.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,29 @@ import transformers
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 import st_embfilter
 from st_embfilter._compat import Pooling, Transformer, pooling_modes
-from st_embfilter.errors import PipelineError
+from st_embfilter.errors import MisuseError, PipelineError
 from st_embfilter.exact_transformer import NAMED_TEMPLATES_KEY, TEMPLATE_KEY, ExactTransformer
 from st_embfilter.files import atomic_output
 from st_embfilter.filter_module import FilterModule
-from st_embfilter.layout import EXACT_CODE, EXACT_MODULES, MODULES, POOLING_KEYS, PROVENANCE_FILE
-from st_embfilter.model_card import model_card
-from st_embfilter.prompt_tokenizer import bake_template
+from st_embfilter.layout import EXACT_CODE, EXACT_MODULES, MODULES, PROVENANCE_FILE
+from st_embfilter.licence import Licence, read_licence
+from st_embfilter.model_card import PICTURE, CardFacts, model_card
+from st_embfilter.portable_files import (
+    pooling_config,
+    portable_tokenizer,
+    write_backbone,
+    write_json,
+    write_tokenizer,
+)
 from st_embfilter.prompts import PLACEHOLDER, PLAIN, Prompts
+from st_embfilter.source import Source
+from st_embfilter.spectrum_picture import save_picture
+from st_embfilter.thin import write_adapter
 
-# A model with another one is unknown to 4 anyway, and 5 would stumble over keys meant for 4.
-ROPE_TYPES_OF_TRANSFORMERS_4 = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
 # Short and long, ASCII and not, one beyond the usual limit of 512 tokens. None begins or ends
 # with a space: releases before 6.0 strip texts.
 PROBES = [
@@ -43,7 +50,13 @@ PROBES = [
 ]
 
 
-def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
+def save_pretrained(
+    model: SentenceTransformer,
+    path: str | Path,
+    *,
+    thin: bool = False,
+    facts: CardFacts | None = None,
+) -> Path:
     """Write a pipeline with a FilterModule as an artifact.
 
     The folder appears whole or not at all, and loads with ``SentenceTransformer(path)`` in
@@ -54,6 +67,9 @@ def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
     Args:
         model: A pipeline of Transformer, Pooling and FilterModule, as :func:`build_model` makes.
         path: The output folder, which must not exist.
+        thin: Write a reference to the language model on the hub in the place of its weights. The
+            folder then needs ``peft`` to load.
+        facts: What the model card tells that the pipeline doesn't know.
 
     Returns:
         ``path``.
@@ -64,11 +80,16 @@ def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
         OutputWriteError: If it can't be written; then nothing is left behind.
     """
     transformer, pooling, filter_module = check_pipeline(model)
-    path = Path(path)
+    if thin and isinstance(transformer, ExactTransformer):
+        raise MisuseError("the thin form runs no code: it is portable, not exact")
+    path, origin = Path(path), origin_of(filter_module)
     with atomic_output(path, folder=True) as folder:
-        transformer.auto_model.save_pretrained(folder)
-        config_path = folder / "config.json"
-        write_json(config_path, portable_config(json.loads(config_path.read_text())))
+        if thin:
+            if origin is None:
+                raise MisuseError("the thin form refers to a language model on the hub")
+            write_adapter(transformer.auto_model, origin, folder)
+        else:
+            write_backbone(transformer.auto_model, folder, filter_module.provenance["band"])
         tokenizer = portable_tokenizer(model.tokenizer, transformer.max_seq_length)
         write_tokenizer(folder, tokenizer)
         if isinstance(transformer, ExactTransformer):
@@ -98,10 +119,23 @@ def save_pretrained(model: SentenceTransformer, path: str | Path) -> Path:
             folder / "2_Dense" / "model.safetensors",
             metadata={"format": "pt"},
         )
-        manifest = make_manifest(model, filter_module, tokenizer)
+        manifest = make_manifest(model, filter_module, tokenizer, thin)
         write_json(folder / PROVENANCE_FILE, manifest)
-        (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+        save_picture(folder / PICTURE, manifest["singular_values"], manifest["indices"])
+        licence = read_licence(origin) if origin else Licence()
+        for name, content in licence.files.items():
+            (folder / name).write_bytes(content)
+        card = model_card(manifest, licence, facts or CardFacts())
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return path
+
+
+def origin_of(filter_module: FilterModule) -> Source | None:
+    """Where the language model can be read again, if that is known."""
+    provenance = filter_module.provenance
+    if filter_module.source or not provenance["revision"]:
+        return filter_module.source
+    return Source(provenance["source"], revision=provenance["revision"])
 
 
 def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, FilterModule]:
@@ -140,92 +174,22 @@ def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, Fi
     return transformer, pooling, filter_module
 
 
-def portable_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A backbone's ``config.json`` that transformers 4 and 5 read alike.
-
-    5 writes ``rope_parameters`` and ``dtype``. 4 knows neither: it would take 10,000 for the
-    rotary base, in silence.
-    """
-    config = {key: value for key, value in config.items() if not key.endswith("name_or_path")}
-    dtype = config.get("dtype", config.get("torch_dtype"))
-    if dtype is not None:
-        config |= {"dtype": dtype, "torch_dtype": dtype}
-    rope = config.get("rope_parameters")
-    if not rope:
-        return config
-    if "sliding_attention" in rope:
-        # Gemma 3: one base for layers that see everything, another for those with a window.
-        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
-        rope = rope["full_attention"]
-    if rope.get("rope_type", "default") not in ROPE_TYPES_OF_TRANSFORMERS_4:
-        return config
-    moved = {"rope_theta", "partial_rotary_factor"}
-    config |= {key: rope[key] for key in moved if key in rope}
-    if config["model_type"] == "gpt_neox":
-        config["rotary_emb_base"] = rope["rope_theta"]
-        config["rotary_pct"] = rope.get("partial_rotary_factor", 1.0)
-    scaling = {key: value for key, value in rope.items() if key not in moved}
-    config["rope_scaling"] = None if scaling.get("rope_type", "default") == "default" else scaling
-    return config
-
-
-def portable_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, max_length: int | None
-) -> PreTrainedTokenizerFast:
-    """The tokenizer as it is, if a template was built into it, else with the empty template."""
-    if TEMPLATE_KEY in tokenizer.init_kwargs:
-        assert isinstance(tokenizer, PreTrainedTokenizerFast)
-        return tokenizer
-    return bake_template(tokenizer, PLACEHOLDER, max_length or tokenizer.model_max_length)
-
-
-def write_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write ``tokenizer.json`` and a configuration that transformers 4 and 5 read alike."""
-    backend = tokenizer.backend_tokenizer
-    # transformers leaves on the backend what the last call asked for.
-    backend.no_truncation()
-    backend.no_padding()
-    backend.save(str(folder / "tokenizer.json"))
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": tokenizer.model_max_length,
-            "padding_side": "right",
-            "truncation_side": "right",
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": ["input_ids", "attention_mask"],
-            **{
-                key: tokenizer.init_kwargs[key]
-                for key in (TEMPLATE_KEY, NAMED_TEMPLATES_KEY)
-                if key in tokenizer.init_kwargs
-            },
-            **{name: str(token) for name in names if (token := getattr(tokenizer, name))},
-        },
-    )
-
-
-def pooling_config(pooling: Pooling) -> dict[str, Any]:
-    """A Pooling's configuration with the keys that all releases read."""
-    (mode,) = pooling_modes(pooling)
-    return {
-        "word_embedding_dimension": pooling.get_config_dict().get(
-            "embedding_dimension", pooling.get_config_dict().get("word_embedding_dimension")
-        ),
-        **{key: name == mode for name, key in POOLING_KEYS.items()},
-        "include_prompt": pooling.include_prompt,
-    }
-
-
 def make_manifest(
-    model: SentenceTransformer, filter_module: FilterModule, tokenizer: PreTrainedTokenizerFast
+    model: SentenceTransformer,
+    filter_module: FilterModule,
+    tokenizer: PreTrainedTokenizerFast,
+    thin: bool,
 ) -> dict[str, Any]:
     """What ``embfilter.json`` holds: provenance, and probe texts with their embeddings."""
     prompts = templates(model, tokenizer)
+    exact = isinstance(model[0], ExactTransformer)
+    # What `build` was told: with Echo in the portable form, the prompt comes on top of it.
+    counted = len(tokenizer("")["input_ids"]) if prompts.echo and not exact else 0
     return {
         "format": 1,
-        "form": "exact" if isinstance(model[0], ExactTransformer) else "portable",
+        "form": "exact" if exact else "portable",
+        "thin": thin,
+        "limit": tokenizer.model_max_length - counted,
         **filter_module.provenance,
         "k": filter_module.out_features,
         "prompt": prompts.plain,
@@ -264,18 +228,3 @@ def encode_probes(model: SentenceTransformer, texts: list[str]) -> Tensor:
     """The texts' embeddings, ``(len(texts), k)`` float32."""
     embeddings = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
     return embeddings.float().cpu()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON object or list, one entry a line, as UTF-8."""
-    if isinstance(content, dict):
-        lines = [f"{dump(key)}: {dump(value)}" for key, value in content.items()]
-        text = "{\n  " + ",\n  ".join(lines) + "\n}\n"
-    else:
-        text = "[\n  " + ",\n  ".join(dump(entry) for entry in content) + "\n]\n"
-    path.write_text(text, encoding="utf-8")
-
-
-def dump(value: Any) -> str:
-    """One JSON value on one line."""
-    return json.dumps(value, ensure_ascii=False)

@@ -10,12 +10,15 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from st_embfilter.spectrum_picture import KEPT as FILTERED
+from st_embfilter.spectrum_picture import draw_spectrum
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from st_embfilter.demo import LensRow, SearchRow
 
-RAW, FILTERED, WORSE = "#8a8a8a", "#0a6e5c", "#c2410c"
+RAW, WORSE = "#8a8a8a", "#c2410c"
 
 
 def draw_picture(
@@ -33,22 +36,12 @@ def draw_picture(
     )
     figure.suptitle("EmbedFilter on SmolLM2-135M-Instruct, τ = 2", fontsize=15)
     values = provenance["singular_values"]
-    draw_spectrum(axes["spectrum"], values, sorted(provenance["indices"]))
+    draw_spectrum(axes["spectrum"], values, provenance["indices"])
     draw_sizes(axes["sizes"], len(values))
     draw_search(axes["search"], search)
     draw_tokens(axes["tokens"], lens)
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def draw_spectrum(axes: "Axes", values: Sequence[float], kept: Sequence[int]) -> None:
-    """The singular values of W_U, with the kept band shaded."""
-    axes.semilogy(values, color="black", linewidth=1.5)
-    axes.axvspan(kept[0], kept[-1], color=FILTERED, alpha=0.2, label="kept: the bulk")
-    axes.set_title("Singular values of the unembedding matrix")
-    axes.set_xlabel("direction, largest singular value first")
-    axes.set_xlim(0, len(values) - 1)
-    axes.legend(loc="upper right")
 
 
 def draw_sizes(axes: "Axes", width: int) -> None:

@@ -37,6 +37,10 @@ class OutputExistsError(MisuseError, FileExistsError):
     """The output is already there. Nothing is ever overwritten."""
 
 
+class RecipeError(MisuseError):
+    """A recipe can't be read, or holds what a recipe doesn't."""
+
+
 class SourceNotFoundError(EmbFilterError, FileNotFoundError):
     """The source is no local folder, no GGUF file, and no hub repository that can be reached."""
 

@@ -13,6 +13,7 @@ from st_embfilter._compat import SAVED_DENSE_MODULE, Dense
 from st_embfilter.bands import BandName, band_indices, kept_dimensions
 from st_embfilter.errors import PipelineError, WidthError
 from st_embfilter.layout import PROVENANCE_FILE
+from st_embfilter.source import Source
 from st_embfilter.spectrum import Spectrum
 from st_embfilter.unembedding import Unembedding
 
@@ -44,6 +45,8 @@ class FilterModule(Dense):
     ) -> None:
         super().__init__(in_features, out_features, bias=False, activation_function=nn.Identity())
         self.provenance = provenance or {}
+        # Where the language model can be read again; known as long as the pipeline is in memory.
+        self.source: Source | None = None
         self.requires_grad_(False)
 
     @classmethod

@@ -36,7 +36,7 @@ from st_embfilter.errors import (
     OutputWriteError,
     SourceNotFoundError,
 )
-from st_embfilter.layout import PROVENANCE_FILE
+from st_embfilter.layout import PROVENANCE_FILE, REPOSITORY
 
 # What the hub itself, or a person who reserved the name, puts into a repository.
 NOBODYS_FILES = (".gitattributes", ".gitignore", "README.md", "LICENSE")
@@ -172,7 +172,10 @@ def upload(
         commit = api.create_commit(
             repo_id,
             [
-                *(CommitOperationAdd(name, folder / name) for name in plan.files),
+                *(
+                    CommitOperationAdd(name, content_of(folder, name, repo_id))
+                    for name in plan.files
+                ),
                 *(CommitOperationDelete(name) for name in plan.deleted),
             ],
             commit_message="Publish with st-embfilter",
@@ -181,6 +184,13 @@ def upload(
             parent_commit=plan.head,
         )
     return Published(repo_id, commit.oid, commit.commit_url, commit.pr_url)
+
+
+def content_of(folder: Path, name: str, repo_id: str) -> Path | bytes:
+    """A file as it is published: the model card with the repository's name in it."""
+    if name != "README.md":
+        return folder / name
+    return (folder / name).read_text(encoding="utf-8").replace(REPOSITORY, repo_id).encode()
 
 
 def check_card(folder: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 # Provenance, and probe texts with their embeddings.
 PROVENANCE_FILE = "embfilter.json"
+# Stands in the model card until it is published.
+REPOSITORY = "ORG/NAME"
 # Exactly these strings: Text Embeddings Inference and vLLM compare them literally, and the paths
 # that sentence-transformers 6 writes make them leave out the filter in silence.
 MODULES = [

@@ -113,6 +113,7 @@ def build_model(
         transformer.max_seq_length = baked.model_max_length
     spectrum = spectrum or compute_spectrum(unembedding, progress)
     filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
+    filter_module.source = resolved
     model = SentenceTransformer(
         modules=[
             transformer,

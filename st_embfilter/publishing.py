@@ -55,6 +55,7 @@ def push_to_hub(
     model: SentenceTransformer,
     repo_id: str,
     *,
+    thin: bool = False,
     private: bool = False,
     revision: str | None = None,
     create_pr: bool = False,
@@ -65,7 +66,7 @@ def push_to_hub(
     Args and errors are those of the two.
     """
     with TemporaryDirectory() as temporary:
-        folder = save_pretrained(model, Path(temporary, "artifact"))
+        folder = save_pretrained(model, Path(temporary, "artifact"), thin=thin)
         return publish(
             folder,
             repo_id,

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from st_embfilter.artifact import encode_probes
 from st_embfilter.bands import band_indices
-from st_embfilter.errors import SourceNotFoundError, VerificationError
+from st_embfilter.errors import MissingDependencyError, SourceNotFoundError, VerificationError
 from st_embfilter.hub import download
 from st_embfilter.layout import (
     EXACT_CODE,
@@ -24,9 +25,10 @@ from st_embfilter.layout import (
     PROVENANCE_FILE,
     holds_only_our_code,
 )
+from st_embfilter.source import ADAPTER_CONFIG
+from st_embfilter.thin import ADAPTER_WEIGHTS, adds_nothing, is_thin
 
 FILES = (
-    "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "modules.json",
@@ -115,8 +117,12 @@ def artifact_folder(path: str | Path) -> Path:
 
 def check_files(folder: Path) -> str:
     """All files are there, and none that holds a pickle, or code but the exact form's own."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    base = (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if is_thin(folder) else ("config.json",)
+    missing = [name for name in (*base, *FILES) if not (folder / name).is_file()]
     require(not missing, f"missing {', '.join(missing)}")
+    if is_thin(folder):
+        require(adds_nothing(folder), f"{ADAPTER_WEIGHTS} is not all zeros")
+        require(not (folder / "config.json").exists(), "has both a base model and a config.json")
     weights = list(folder.glob("*.safetensors"))
     require(bool(weights), "the backbone's weights are missing")
     found = sorted(file.name for file in folder.rglob("*") if file.suffix in CODE_OR_PICKLE)
@@ -124,7 +130,7 @@ def check_files(folder: Path) -> str:
         found.remove(EXACT_CODE.name)  # The next check looks at it.
     require(not found, f"holds code or pickles: {', '.join(found)}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return f"{len(FILES) + len(weights)} files, {size / 1e6:.1f} MB"
+    return f"{len(FILES) + len(base) + len(weights)} files, {size / 1e6:.1f} MB"
 
 
 def check_modules(folder: Path) -> str:
@@ -200,14 +206,29 @@ def check_probes(folder: Path) -> str:
     require(found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}")
     error = relative_difference(found, expected)
     tolerance = PROBE_TOLERANCE[probes["dtype"]]
-    require(error <= tolerance, f"differ by {error:.1e} of their length (at most {tolerance:.0e})")
+    changed = ": has the base model changed on the hub?" if is_thin(folder) else ""
+    require(
+        error <= tolerance,
+        f"differ by {error:.1e} of their length (at most {tolerance:.0e}){changed}",
+    )
     return f"{len(expected)} texts, off by at most {error:.1e} of their length"
 
 
 def load_plain(folder: Path) -> SentenceTransformer:
-    """The artifact as everybody loads it. Code in it must have been checked before."""
+    """The artifact as everybody loads it. Code in it must have been checked before.
+
+    Raises:
+        MissingDependencyError: If it is thin, and ``peft`` isn't installed.
+    """
+    if is_thin(folder) and find_spec("peft") is None:
+        raise MissingDependencyError(
+            "a thin artifact needs one more package: pip install 'st-embfilter[thin]'"
+        )
     return SentenceTransformer(
-        str(folder), device="cpu", local_files_only=True, trust_remote_code=is_exact(folder)
+        str(folder),
+        device="cpu",
+        local_files_only=not is_thin(folder),
+        trust_remote_code=is_exact(folder),
     )
 
 

@@ -1,26 +1,32 @@
 """Tiny models made on the spot, one real language model, and an interpreter without the package."""
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from hypothesis import settings
 from models import tiny_llama
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained
+from st_embfilter.cli import main
 
 SHARED = Path(__file__).parents[2] / "shared"
 # A busy machine is not a failure.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+Run = Callable[..., "Result"]
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +114,42 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest distance between two rows (or two vectors), in lengths of the expected one."""
     distances = np.linalg.norm(found - expected, axis=-1)
     return float((distances / np.linalg.norm(expected, axis=-1)).max())
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command line gives back."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process, which has imported everything already."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object, text: str = "") -> Result:
+        monkeypatch.setattr(sys, "argv", ["st-embfilter", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Result(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def fails(result: Result, code: int, *words: str) -> None:
+    """One line that says what is wrong, the right exit code, and no traceback."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr and result.stdout == ""
+    message = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(message) == 1, result.stderr
+    for word in words:
+        assert word in message[0], message[0]
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ from transformers.utils.quantization_config import QuantizationMethod
 
 from st_embfilter import FilterModule, build_model, save_pretrained, verify
 from st_embfilter._compat import Dense
-from st_embfilter.artifact import portable_config
 from st_embfilter.errors import OutputExistsError, OutputWriteError, PipelineError
+from st_embfilter.portable_files import portable_config
 
 TEXTS = ["one text", "another, somewhat longer text with a comma", "dog " * 700]
 
@@ -103,6 +103,7 @@ def test_holds_what_every_runtime_understands(tiny_artifact: Path) -> None:
     assert not list(tiny_artifact.rglob("*.jinja")) and not list(tiny_artifact.rglob("*.py"))
     config = json.loads((tiny_artifact / "config.json").read_text())
     assert config["rope_theta"] == 10_000 and config["torch_dtype"] == "float32"
+    assert config["is_matryoshka"] is True
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

@@ -1,50 +1,18 @@
 """The command line, as a person or a script runs it."""
 
-import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from conftest import Result, Run, fails
 from models import WIDTH, tiny_llama
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
 from st_embfilter import build_model
-from st_embfilter.cli import main
-
-Run = Callable[..., "Result"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command line gives back."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process, which has imported everything already."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object, text: str = "") -> Result:
-        monkeypatch.setattr(sys, "argv", ["st-embfilter", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        return Result(int(end.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_as_its_own_process(tmp_path: Path) -> None:
@@ -125,16 +93,6 @@ def test_spectrum_is_kept_and_used_again(run: Run, tiny: Path, tmp_path: Path) -
     other = tiny_llama(tmp_path / "other", initializer_range=0.2)
     result = run("build", other, "--out", tmp_path / "three", "--spectrum", spectrum)
     assert result.returncode == 2 and "another model" in result.stderr
-
-
-def fails(result: Result, code: int, *words: str) -> None:
-    """One line that says what is wrong, the right exit code, and no traceback."""
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr and result.stdout == ""
-    message = [line for line in result.stderr.splitlines() if "error:" in line]
-    assert len(message) == 1, result.stderr
-    for word in words:
-        assert word in message[0], message[0]
 
 
 @pytest.mark.parametrize(

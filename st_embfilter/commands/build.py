@@ -11,6 +11,16 @@ from st_embfilter.commands.common import DeviceOption, JsonOption, console
 from st_embfilter.errors import MisuseError
 
 
+def use_recipe(context: typer.Context, path: Path | None) -> Path | None:
+    """Take a recipe's entries for the options that aren't given."""
+    if path is not None:
+        from st_embfilter.recipes import read_recipe
+
+        build = read_recipe(path).build
+        context.default_map = {**build, "form": build.get("format")}
+    return path
+
+
 def build(
     source: Annotated[
         str,
@@ -71,6 +81,23 @@ def build(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a hub repository.")
     ] = None,
+    thin: Annotated[
+        bool,
+        typer.Option(
+            "--thin",
+            help="Refer to the language model on the hub instead of holding its weights: a few MB. "
+            "Needs peft to load, and isn't for servers.",
+        ),
+    ] = False,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            callback=use_recipe,
+            is_eager=True,
+            help="A YAML file of these options, and of what the model card tells. Options that are "
+            "given go first.",
+        ),
+    ] = None,
     spectrum: Annotated[
         Path | None,
         typer.Option(
@@ -96,6 +123,12 @@ def build(
     with console.status("Loading PyTorch and sentence-transformers"):
         from st_embfilter.artifact import save_pretrained
         from st_embfilter.pipeline import build_model, load_or_compute_spectrum
+        from st_embfilter.recipes import read_recipe
+        from st_embfilter.source import resolve_source
+        from st_embfilter.thin import check_base
+
+    if thin:
+        check_base(resolve_source(source, revision))  # Before minutes of work.
 
     console.print(f"Building an embedding model of [bold]{source}[/bold]")
     model = build_model(
@@ -116,7 +149,7 @@ def build(
         progress=True,
     )
     console.print("Writing the artifact, with probe embeddings")
-    save_pretrained(model, out)
+    save_pretrained(model, out, thin=thin, facts=read_recipe(recipe).card if recipe else None)
     filter_module = model[2]
     result = {
         "path": str(out),
