@@ -63,7 +63,8 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
         model_name=name if results else None,
         eval_results=list(index_entries(results, k)) if results else None,
     )
-    sizes = [(ratio, width // ratio) for ratio in RATIOS if 0 < width // ratio <= k]
+    smaller = [(f"{ratio}", width // ratio) for ratio in RATIOS if 0 < width // ratio < k]
+    sizes = [(f"{width / k:.3g}", k), *smaller]
     echo, exact = Prompts(manifest["prompt"]).echo, manifest["form"] == "exact"
     card = ModelCard.from_template(
         data,
@@ -78,7 +79,7 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
         nested=manifest["band"] == "edge",
         sizes=sizes,
         results=results,
-        columns=[(r, size) for r, size in [(1, width), *sizes[sizes[0][1] == width :]]],
+        columns=[("1", width), *(sizes if k < width else smaller)],
         exact=exact,
         trust=", trust_remote_code=True" if exact else "",
         # Neither Text Embeddings Inference nor vLLM has Echo's pooling, or runs remote code.

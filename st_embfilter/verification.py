@@ -41,6 +41,8 @@ FILES = (
     "README.md",
 )
 CODE_OR_PICKLE = (".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt")
+# Plain numbers, in spite of the name.
+OPENVINO_WEIGHTS = Path("openvino", "openvino_model.bin")
 # How far a probe's embedding may be from the stored one, in lengths of the latter. On SmolLM2 the
 # same runtime is off by 4e-4 in float16 and 3e-3 in bfloat16, as it rounds the filter; a runtime
 # that computes in float32 what was built in half precision is off by more.
@@ -125,7 +127,11 @@ def check_files(folder: Path) -> str:
         require(not (folder / "config.json").exists(), "has both a base model and a config.json")
     weights = list(folder.glob("*.safetensors"))
     require(bool(weights), "the backbone's weights are missing")
-    found = sorted(file.name for file in folder.rglob("*") if file.suffix in CODE_OR_PICKLE)
+    found = sorted(
+        file.name
+        for file in folder.rglob("*")
+        if file.suffix in CODE_OR_PICKLE and file.relative_to(folder) != OPENVINO_WEIGHTS
+    )
     if (folder / EXACT_CODE.name).is_file():
         found.remove(EXACT_CODE.name)  # The next check looks at it.
     require(not found, f"holds code or pickles: {', '.join(found)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 # Of a repository that was there from the start.
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE_FILE_SIZE = 10_000_000
-LARGE_FILE_SUFFIXES = (".safetensors", ".png")
+LARGE_FILE_SUFFIXES = (".safetensors", ".png", ".onnx")
 Files = dict[str, "Blob"]
 
 

@@ -92,7 +92,7 @@ def test_picture_is_a_picture(tiny_artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "there", "absent"),
     [
-        ({}, ["vllm serve", 'backend="onnx"', "mteb.get_model"], ["trust_remote_code=True"]),
+        ({}, ["vllm serve", "mteb.get_model"], ["trust_remote_code=True"]),
         ({"format": "exact"}, ["trust_remote_code=True"], ["vllm serve", "mteb.get_model"]),
         ({"prompt": "echo"}, ["weighted by position", "mteb.get_model"], ["vllm serve"]),
         ({"query_prompt": "none"}, ["encode_query", "prompt, query"], []),

@@ -1,0 +1,73 @@
+"""Graphs for ONNX Runtime and OpenVINO: the same numbers, whole or not at all."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run, fails
+
+from st_embfilter import export as exporting
+from st_embfilter import verify
+from st_embfilter.errors import MisuseError, OutputExistsError, VerificationError
+from st_embfilter.export import EXTERNAL_DATA, compare, export, onnx_runner
+from st_embfilter.verification import load_plain
+
+
+@pytest.fixture
+def artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_artifact, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_graph_lies_in_the_artifact(runtime: str, run: Run, artifact: Path) -> None:
+    done = run("export", artifact, runtime, "--json")
+    assert done.returncode == 0, done.stderr
+    main = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}[runtime]
+    names = {file.name for file in (artifact / runtime).iterdir()}
+    assert main in names and ("model.onnx" in names) == (runtime == "onnx")
+    assert f'backend="{runtime}"' in (artifact / "README.md").read_text()
+    verify(artifact)
+    with pytest.raises(OutputExistsError):
+        export(artifact, runtime)  # type: ignore[arg-type]
+
+
+def test_large_weights_lie_beside_the_graph(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "LARGEST_FILE", 1000)
+    folder = export(artifact, "onnx")
+    assert {file.name for file in folder.iterdir()} == {"model.onnx", EXTERNAL_DATA}
+
+
+def test_other_numbers_are_not_kept(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(path: Path) -> Any:
+        run = onnx_runner(path)
+        return lambda features: run(features) + 1e-2
+
+    monkeypatch.setattr(exporting, "onnx_runner", wrong)
+    before = sorted(artifact.rglob("*"))
+    with pytest.raises(VerificationError, match="other numbers"):
+        export(artifact, "onnx")
+    assert (
+        sorted(artifact.rglob("*")) == before
+        and "backend" not in (artifact / "README.md").read_text()
+    )
+
+
+def test_nan_is_noticed(artifact: Path) -> None:
+    model = load_plain(artifact)
+    states = exporting.TokenStates(model[0].auto_model).eval()
+
+    def run(features: dict[str, Any]) -> Any:
+        return np.full((*features["input_ids"].shape, 48), np.nan)
+
+    with pytest.raises(VerificationError, match="off by nan"):
+        compare(model, states, run, ["a"])
+
+
+def test_misuse(run: Run, artifact: Path, tmp_path: Path) -> None:
+    fails(run("export", tmp_path / "none", "onnx"), 1, "no such folder")
+    with pytest.raises(MisuseError, match="tensorrt"):
+        export(artifact, "tensorrt")  # type: ignore[arg-type]
