@@ -7,13 +7,14 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hub_server import Hub, serve
 from huggingface_hub import constants
 from hypothesis import settings
 from models import tiny_llama
@@ -150,6 +151,18 @@ def fails(result: Result, code: int, *words: str) -> None:
     assert len(message) == 1, result.stderr
     for word in words:
         assert word in message[0], message[0]
+
+
+@pytest.fixture
+def hub(tiny: Path) -> Iterator[Hub]:
+    with serve({"org/llm": tiny}) as hub:
+        hub.tokens["hf_writes"] = ("org",)
+        yield hub
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
 
 
 @pytest.fixture(autouse=True)

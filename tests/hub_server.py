@@ -16,8 +16,8 @@ from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
-from hub_store import COMMIT, Blob, Files, Repository, is_large
+from hub_card import RefusedError, check_card, read_card
+from hub_store import COMMIT, Blob, Files, Repository, find_entry, list_folder, plan
 
 __all__ = ["COMMIT", "Hub", "serve"]
 
@@ -31,7 +31,6 @@ API = re.compile(
 )
 BATCH = re.compile(rf"/{REPO}\.git/info/lfs/objects/batch")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
-RELATIONS = ("adapter", "finetune", "merge", "quantized")
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,6 @@ def serve(repositories: Mapping[str, Path], port: int = 0) -> Iterator[Hub]:
         finally:
             server.shutdown()
             thread.join()
-
-
-class RefusedError(Exception):
-    """An answer that is an error: status, the hub's code, a text, and the commit it is about."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -331,60 +326,3 @@ class Handler(BaseHTTPRequestHandler):
         for first in range(0, size, 1 << 24):
             self.wfile.write(blob.read(first, min(first + (1 << 24), size)))
         self.close_connection = cut or self.close_connection
-
-
-def plan(file: dict[str, Any], files: Files) -> dict[str, Any]:
-    """How the client is to send a file, and the name of what is there now."""
-    name, large = file["path"], is_large(file["path"], file["size"])
-    there = files.get(name)
-    oid = there and (there.sha256 if large else there.git_oid)
-    mode = "lfs" if large else "regular"
-    return {"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
-
-
-def list_folder(files: Files, folder: str, deep: bool) -> list[dict[str, Any]]:
-    """What a folder holds, or all that is below it."""
-    prefix = f"{folder}/" if folder else ""
-    inside = [name.removeprefix(prefix) for name in sorted(files) if name.startswith(prefix)]
-    names = {"/".join(name.split("/")[:n]) for name in inside for n in range(1, 9)}
-    wanted = sorted(name for name in names if deep or "/" not in name)
-    return [entry for name in wanted for entry in find_entry(files, prefix + name)]
-
-
-def find_entry(files: Files, path: str) -> list[dict[str, Any]]:
-    """A file or folder, as the hub's listings tell of it; none if there is none."""
-    if path not in files:
-        folder = {"type": "directory", "path": path, "oid": "0" * 40, "size": 0}
-        return [folder] if any(name.startswith(f"{path}/") for name in files) else []
-    blob = files[path]
-    entry = {"type": "file", "path": path, "oid": "1" * 40, "size": blob.size}
-    if is_large(path, blob.size):
-        entry["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": 134}
-    return [entry]
-
-
-def read_card(card: str) -> dict[str, Any]:
-    """A model card's front matter; nothing, if it has none."""
-    if not card.startswith("---\n"):
-        return {}
-    content = yaml.safe_load(card.split("---\n")[1])
-    return content if isinstance(content, dict) else {}
-
-
-def check_card(card: str) -> Any:
-    """Refuse a card with fields that the hub doesn't take."""
-    try:
-        content = read_card(card)
-    except yaml.YAMLError as error:
-        raise RefusedError(400, None, f"Invalid YAML: {error}") from error
-    kinds = {"tags": list, "license": str, "library_name": str, "pipeline_tag": str}
-    for key, kind in kinds.items():
-        if key in content and not isinstance(content[key], kind):
-            raise RefusedError(400, None, f'"{key}" must be a {kind.__name__}')
-    if content.get("base_model_relation", "finetune") not in RELATIONS:
-        raise RefusedError(400, None, f'"base_model_relation" must be one of {RELATIONS}')
-    for model in content.get("model-index", []):
-        for result in model["results"]:
-            if not {"type", "name"} <= set(result["dataset"]) or "type" not in result["task"]:
-                raise RefusedError(400, None, '"model-index" lacks a field')
-    return {"errors": [], "warnings": []}

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 # Of a repository that was there from the start.
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -84,3 +85,33 @@ class Repository:
     @property
     def head(self) -> Files:
         return self.commits[self.refs["main"]]
+
+
+def plan(file: dict[str, Any], files: Files) -> dict[str, Any]:
+    """How the client is to send a file, and the name of what is there now."""
+    name, large = file["path"], is_large(file["path"], file["size"])
+    there = files.get(name)
+    oid = there and (there.sha256 if large else there.git_oid)
+    mode = "lfs" if large else "regular"
+    return {"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+
+
+def list_folder(files: Files, folder: str, deep: bool) -> list[dict[str, Any]]:
+    """What a folder holds, or all that is below it."""
+    prefix = f"{folder}/" if folder else ""
+    inside = [name.removeprefix(prefix) for name in sorted(files) if name.startswith(prefix)]
+    names = {"/".join(name.split("/")[:n]) for name in inside for n in range(1, 9)}
+    wanted = sorted(name for name in names if deep or "/" not in name)
+    return [entry for name in wanted for entry in find_entry(files, prefix + name)]
+
+
+def find_entry(files: Files, path: str) -> list[dict[str, Any]]:
+    """A file or folder, as the hub's listings tell of it; none if there is none."""
+    if path not in files:
+        folder = {"type": "directory", "path": path, "oid": "0" * 40, "size": 0}
+        return [folder] if any(name.startswith(f"{path}/") for name in files) else []
+    blob = files[path]
+    entry = {"type": "file", "path": path, "oid": "1" * 40, "size": blob.size}
+    if is_large(path, blob.size):
+        entry["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": 134}
+    return [entry]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Run, fails
-from hub_server import check_card
+from hub_card import check_card
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained, verify

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, save_tiny
+from hub_runs import check_failure, run
 from hub_server import Hub, serve
 from hub_store import Repository
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from test_artifact import TEXTS, embed
-from test_publish import check_failure, run
 from transformers import AutoModel
 
 from st_embfilter import build_model, save_pretrained, verify
@@ -146,3 +146,16 @@ def test_loads_of_every_kind_of_layer(family: str, tmp_path: Path) -> None:
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         assert torch.equal(loaded(ids)[0], backbone(ids)[0])
+
+
+def test_gated_base(thin: tuple[Hub, Path], tmp_path: Path) -> None:
+    hub, folder = thin
+    hub.gated |= {("org/llm", name) for name in ("config.json", "model.safetensors")}
+    try:
+        refused = run(hub, tmp_path / "home", "verify", folder)
+        built = run(hub, tmp_path / "home", "build", "org/llm", "--thin", "--out", tmp_path / "new")
+    finally:
+        hub.gated.clear()
+    check_failure(refused, 1, "not a sound artifact")
+    assert "gated" in refused.stderr or "restricted" in refused.stderr
+    check_failure(built, 1, "org/llm", "gated")
