@@ -35,7 +35,9 @@ NOTES = {
     "onnx": """## ONNX Runtime
 
 ```python
-model = SentenceTransformer("ORG/NAME", backend="onnx")  # pip install "sentence-transformers[onnx]"
+from sentence_transformers import SentenceTransformer  # pip install "sentence-transformers[onnx]"
+
+model = SentenceTransformer("ORG/NAME", backend="onnx")
 ```
 """,
     "openvino": """## OpenVINO
@@ -43,7 +45,10 @@ model = SentenceTransformer("ORG/NAME", backend="onnx")  # pip install "sentence
 On processors with bfloat16 OpenVINO computes in that; this asks for float32:
 
 ```python
-model = SentenceTransformer(  # pip install "sentence-transformers[openvino]"
+# pip install "sentence-transformers[openvino]"
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(
     "ORG/NAME",
     backend="openvino",
     model_kwargs={"ov_config": {"INFERENCE_PRECISION_HINT": "f32"}},

