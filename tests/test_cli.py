@@ -21,7 +21,9 @@ def test_as_its_own_process(tmp_path: Path) -> None:
     fails(Result(result.returncode, result.stdout, result.stderr), 1, "no such folder")
 
 
-@pytest.mark.parametrize("command", [[], ["build"], ["encode"], ["verify"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["build"], ["encode"], ["verify"], ["publish"], ["export"], ["demo"]]
+)
 def test_help_teaches(run: Run, command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.returncode == 0 and "Usage" in result.stdout

@@ -29,7 +29,8 @@ def publish(
 ) -> None:
     """Publish an artifact on the Hugging Face hub, in one commit with everything.
 
-    Checks the artifact first, as verify does. Needs a token that may write: hf auth login, or
+    Checks the artifact first, as verify does. The branch then holds the folder's files and no
+    others, so change the model card in the folder. Needs a token that may write: hf auth login, or
     HF_TOKEN. An upload that was stopped leaves what was there, and goes on where it was when the
     same command is given again.
 
@@ -38,12 +39,12 @@ def publish(
     if dry_run:
         show_plan(path, repo_id, private, revision, as_json)
         return
-    with console.status("Checking the artifact, and sending it"):
-        from st_embfilter.publishing import publish as publish_folder
+    console.print("Checking the artifact, and sending it")
+    from st_embfilter.publishing import publish as publish_folder
 
-        published = publish_folder(
-            path, repo_id, private=private, revision=revision, create_pr=create_pr
-        )
+    published = publish_folder(
+        path, repo_id, private=private, revision=revision, create_pr=create_pr
+    )
     console.print(
         f"[green]Published[/green]: {published.pull_request or published.url}\n"
         f"Check it: st-embfilter verify {repo_id}@{published.revision}"

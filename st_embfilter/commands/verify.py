@@ -46,14 +46,16 @@ def verify(
 
     [dim]st-embfilter verify org/smollm2-embedding --url http://localhost:8000[/dim]
     """
-    with console.status("Checking"):
+    with console.status("Loading PyTorch and sentence-transformers"):
         from st_embfilter.server import check_server
-        from st_embfilter.verification import run_checks
+        from st_embfilter.verification import artifact_folder, run_checks
 
+    folder = artifact_folder(artifact)  # A download shows its own progress.
+    with console.status("Checking"):
         if url is None:
-            checks = run_checks(artifact)
+            checks = run_checks(folder)
         else:
-            checks = check_server(artifact, url, model=model, dtype=dtype, api_key=api_key)
+            checks = check_server(folder, url, model=model, dtype=dtype, api_key=api_key)
     table = Table(box=None, show_header=False)
     for check in checks:
         mark = "[green]ok[/green]" if check.ok else "[red]FAILED[/red]"
