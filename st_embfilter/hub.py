@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import (
@@ -27,6 +28,10 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+)
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # the second is not listed
+    get_session,
+    hf_raise_for_status,
 )
 
 from st_embfilter.errors import (
@@ -164,7 +169,7 @@ def upload(
     api, repo_id = HfApi(token=token), plan.repo_id
     with hub_errors(repo_id):
         # First of all, as it is checked without a repository.
-        check_card(folder)
+        check_card(folder, api.endpoint)
         if not plan.exists:
             create_repository(api, repo_id, private)
         if revision is not None and plan.head is None:
@@ -193,12 +198,21 @@ def content_of(folder: Path, name: str, repo_id: str) -> Path | bytes:
     return (folder / name).read_text(encoding="utf-8").replace(REPOSITORY, repo_id).encode()
 
 
-def check_card(folder: Path) -> None:
-    """Have the hub check the model card's front matter."""
+def check_card(folder: Path, endpoint: str) -> None:
+    """Have the hub check the model card's front matter, without a repository."""
+    path = folder / "README.md"
     try:
-        ModelCard.load(folder / "README.md").validate()
+        card = ModelCard.load(path)
     except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise HubError(f"the front matter of {folder / 'README.md'} is broken: {error}") from error
+        raise HubError(f"the front matter of {path} is broken: {error}") from error
+    # Not card.validate(), which before 2.0 asks huggingface.co, whatever hub is in use.
+    response = get_session().post(
+        f"{endpoint}/api/validate-yaml", json={"repoType": "model", "content": str(card)}
+    )
+    if response.status_code == 400:
+        faults = [fault["message"] for fault in response.json().get("errors", [])]
+        raise HubError(f"the front matter of {path} is broken: {'; '.join(faults)}")
+    hf_raise_for_status(response)
 
 
 def create_repository(api: HfApi, repo_id: str, private: bool) -> None:
@@ -242,9 +256,9 @@ def hub_errors(name: str, kind: type[EmbFilterError] = HubError) -> Iterator[Non
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         # An upload's failure comes wrapped, once for the file and once for the thread.
         cause: BaseException = error
-        while cause.__cause__ and not isinstance(cause, HfHubHTTPError):
+        while cause.__cause__ and not answered(cause):
             cause = cause.__cause__
-        if isinstance(cause, HfHubHTTPError):
+        if answered(cause):
             raise kind(f"{name}: {refusal(name, cause)}") from error
         if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
             raise OutputWriteError(f"{name}: a file failed on this machine: {error}") from error
@@ -253,14 +267,19 @@ def hub_errors(name: str, kind: type[EmbFilterError] = HubError) -> Iterator[Non
         raise kind(f"{name}: the hub can't be reached: {cause or repr(cause)}") from error
 
 
-def refusal(name: str, error: HfHubHTTPError) -> str:
+def answered(error: BaseException) -> bool:
+    """Whether an error is an answer of the hub, and not the lack of one."""
+    return getattr(error, "response", None) is not None
+
+
+def refusal(name: str, error: Any) -> str:
     """What the hub's answer means."""
     if isinstance(error, GatedRepoError):
         return "access to it has to be asked for on its page on the hub (it is gated); then log in"
     if isinstance(error, RevisionNotFoundError):
         return "there is no such revision on the hub"
     status = error.response.status_code
-    said = error.server_message or f"HTTP {status}"
+    said = getattr(error, "server_message", None) or f"HTTP {status}"
     if status == 401:
         return f"not found, or the hub doesn't know who asks ({said}): check the name; {LOG_IN}"
     if isinstance(error, RepositoryNotFoundError):

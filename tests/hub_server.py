@@ -129,7 +129,8 @@ class Handler(BaseHTTPRequestHandler):
             extra = {"X-Error-Code": code} if code else {}
             if commit:
                 extra["X-Repo-Commit"] = commit[0]
-            self.send_body(status, json.dumps({"error": text}).encode(), extra)
+            answer = {"error": text, "errors": [{"message": text}]}
+            self.send_body(status, json.dumps(answer).encode(), extra)
         except BrokenPipeError:
             self.close_connection = True
 
