@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from st_embfilter.causal_config import is_multimodal, load_config
 from st_embfilter.errors import MisuseError
+from st_embfilter.hub import newest_revision
 from st_embfilter.source import ADAPTER_CONFIG, Source
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -26,12 +27,19 @@ def check_base(source: Source) -> None:
     """Check that a language model can be referred to.
 
     Raises:
-        MisuseError: If it is not on the hub, or more than the backbone is loaded of it.
+        MisuseError: If it is not on the hub, not its newest revision there, or if more than the
+            backbone would be loaded of it.
+        HubError: If the hub can't be asked.
     """
     if source.revision is None:
         raise MisuseError(
             f"{source.name} is not a hub repository: the thin form refers to one, which everybody "
             f"can load. Name it by its hub id"
+        )
+    if source.revision != newest_revision(source.name):
+        raise MisuseError(
+            f"{source.name}: {source.revision} is not the newest revision, and of a thin artifact "
+            f"every loader takes that. Leave out the revision, or build the whole artifact"
         )
     config = load_config(source)
     if is_multimodal(config) or getattr(config, "quantization_config", None):

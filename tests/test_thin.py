@@ -18,6 +18,7 @@ from test_artifact import TEXTS, embed
 from transformers import AutoModel
 
 from st_embfilter import build_model, save_pretrained, verify
+from st_embfilter import thin as thin_form
 from st_embfilter.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import MisuseError, VerificationError
 from st_embfilter.source import Source
@@ -131,7 +132,9 @@ def test_other_dtype_is_refused(thin: tuple[Hub, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "family", ["Llama 3", "GPT-2", "Mixtral", "Gemma 2", "OPT", "Bloom", "Mamba", "Qwen3"]
 )
-def test_loads_of_every_kind_of_layer(family: str, tmp_path: Path) -> None:
+def test_loads_of_every_kind_of_layer(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """GPT-2's matrices lie the other way round, Mamba has no attention."""
     if TRANSFORMERS_MAJOR < 5 and "rope_parameters" in str(FAMILIES[family]):
         pytest.skip("written for transformers 5 here")
@@ -140,6 +143,7 @@ def test_loads_of_every_kind_of_layer(family: str, tmp_path: Path) -> None:
     folder = tmp_path / "thin"
     folder.mkdir()
     source = Source(str(tmp_path / "llm"), tmp_path / "llm", revision="0" * 40)
+    monkeypatch.setattr(thin_form, "newest_revision", lambda name: "0" * 40)
     write_adapter(backbone, source, folder)
     loaded = AutoModel.from_pretrained(folder).eval()
     assert any("lora" in name for name, _ in loaded.named_parameters())
@@ -159,3 +163,14 @@ def test_gated_base(thin: tuple[Hub, Path], tmp_path: Path) -> None:
     check_failure(refused, 1, "not a sound artifact")
     assert "gated" in refused.stderr or "restricted" in refused.stderr
     check_failure(built, 1, "org/llm", "gated")
+
+
+def test_older_revision_is_refused(thin: tuple[Hub, Path], tiny: Path, tmp_path: Path) -> None:
+    hub, _ = thin
+    repository = Repository.of_folder(tiny)
+    old = repository.refs["main"]
+    repository.commit("main", dict(repository.head))
+    hub.repositories["org/moved"] = repository
+    command = ("build", "org/moved", "--revision", old, "--thin", "--out", tmp_path / "model")
+    refused = run(hub, tmp_path / "home", *command)
+    check_failure(refused, 2, "org/moved", "not the newest revision")

@@ -71,7 +71,7 @@ ROWS = [
         "mteb, fewer dimensions",
         "mteb",
         "mteb_client",
-        'mteb.get_model_meta(name).model_copy(update={"embed_dim": [288, 144]})'
+        'mteb.get_model_meta(name, fetch_from_hf=True).model_copy(update={"embed_dim": [288, 144]})'
         ".load_model(embed_dim=144)",
         options={"embed_dims": [288, 144]},
         dimensions=144,
@@ -105,7 +105,7 @@ ROWS = [
         "Haystack",
         "frameworks",
         "haystack_client",
-        "SentenceTransformersTextEmbedder(name), …DocumentEmbedder(name)",
+        "SentenceTransformersTextEmbedder(model=name), …DocumentEmbedder(model=name)",
         packages=("haystack-ai", "sentence-transformers-haystack"),
     ),
     Row(

@@ -148,9 +148,11 @@ class Matrix:
         for number, code in enumerate(re.findall(r"```python\n(.*?)```", card, re.DOTALL), 1):
             environment = next(env for word, env in SNIPPETS.items() if word in code)
             ran = self.call(self.python(environment), "-c", code)
-            said = f"snippet {number} runs" if ran.returncode == 0 else ran.stderr[-200:]
+            said = "runs" if ran.returncode == 0 else ran.stderr.strip().splitlines()[-1]
             versions = self.versions(environment, Row.packages)
-            call = code.strip().splitlines()[-1].split("  #")[0].strip()
+            imported = re.search(r"(?:from|import) (\w+)", code)
+            assert imported
+            call = f"snippet {number}, `{imported[1]}`"
             self.add("the model card", versions, call, name, said, ok=ran.returncode == 0)
 
     def infinity(self, artifact: Path) -> None:
