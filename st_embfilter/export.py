@@ -17,11 +17,16 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from st_embfilter._compat import tokenize
-from st_embfilter.errors import MissingDependencyError, MisuseError, VerificationError
-from st_embfilter.files import atomic_output
+from st_embfilter.errors import (
+    MissingDependencyError,
+    MisuseError,
+    SourceNotFoundError,
+    VerificationError,
+)
+from st_embfilter.files import atomic_output, check_absent
 from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.thin import is_thin
-from st_embfilter.verification import PROBE_TOLERANCE, load_plain, read_json, verify
+from st_embfilter.verification import PROBE_TOLERANCE, is_exact, load_plain, read_json, verify
 
 Runtime = Literal["onnx", "openvino"]
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
@@ -87,7 +92,8 @@ def export(path: str | Path, runtime: Runtime) -> Path:
 
     Raises:
         MissingDependencyError: If the packages for it aren't installed.
-        MisuseError: If the runtime is unknown, or the artifact is thin.
+        SourceNotFoundError: If there is no such folder.
+        MisuseError: If the runtime is unknown, or the artifact is thin or exact.
         VerificationError: If the artifact isn't sound, or the graph gives other numbers.
         OutputExistsError: If the artifact has such a folder.
         OutputWriteError: If it can't be written.
@@ -98,17 +104,21 @@ def export(path: str | Path, runtime: Runtime) -> Path:
         if find_spec(package) is None:
             raise MissingDependencyError(f"needs {package}: pip install 'st-embfilter[{runtime}]'")
     folder = Path(path)
+    if not folder.is_dir():
+        raise SourceNotFoundError(f"{folder}: no such folder")
+    check_absent(folder / runtime)  # Before minutes of work.
     verify(folder)
-    if is_thin(folder):
-        raise MisuseError(f"{folder} is thin, and has no backbone to export: build the whole one")
+    if is_thin(folder) or is_exact(folder):
+        raise MisuseError(
+            f"{folder} is thin or exact: these runtimes load the portable form, with its backbone"
+        )
     model = load_plain(folder)
     states = TokenStates(model[0].auto_model.float()).eval()
     with atomic_output(folder / runtime, folder=True) as partial:
+        write_onnx(states, partial / "model.onnx")
         if runtime == "onnx":
-            write_onnx(states, partial / "model.onnx")
             run = onnx_runner(partial / "model.onnx")
         else:
-            write_onnx(states, partial / "model.onnx")
             write_openvino(partial / "model.onnx", partial / "openvino_model.xml")
             for file in partial.glob("model.onnx*"):
                 file.unlink()
@@ -116,8 +126,11 @@ def export(path: str | Path, runtime: Runtime) -> Path:
         compare(model, states, run, read_json(folder / PROVENANCE_FILE)["probes"]["texts"])
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8")
-    note = NOTES[runtime] + "\n" + CARD_HEADING
-    card.write_text(text.replace(CARD_HEADING, note, 1), encoding="utf-8")
+    changed = card.with_name(".README.md.partial")
+    changed.write_text(
+        text.replace(CARD_HEADING, f"{NOTES[runtime]}\n{CARD_HEADING}", 1), encoding="utf-8"
+    )
+    changed.replace(card)
     return folder / runtime
 
 

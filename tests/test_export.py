@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import Run, fails
 
+from st_embfilter import build_model, save_pretrained, verify
 from st_embfilter import export as exporting
-from st_embfilter import verify
 from st_embfilter.errors import MisuseError, OutputExistsError, VerificationError
 from st_embfilter.export import EXTERNAL_DATA, compare, export, onnx_runner
 from st_embfilter.verification import load_plain
@@ -67,7 +67,10 @@ def test_nan_is_noticed(artifact: Path) -> None:
         compare(model, states, run, ["a"])
 
 
-def test_misuse(run: Run, artifact: Path, tmp_path: Path) -> None:
+def test_misuse(run: Run, artifact: Path, tiny: Path, tmp_path: Path) -> None:
     fails(run("export", tmp_path / "none", "onnx"), 1, "no such folder")
+    exact = build_model(tiny, format="exact", device="cpu")
+    with pytest.raises(MisuseError, match="the portable form"):
+        export(save_pretrained(exact, tmp_path / "exact"), "onnx")
     with pytest.raises(MisuseError, match="tensorrt"):
         export(artifact, "tensorrt")  # type: ignore[arg-type]

@@ -239,14 +239,15 @@ def publish_all(matrix: Matrix) -> dict[str, Path]:
 def write_table(path: Path, lines: list[Line]) -> None:
     """Put the table into the document, below its heading."""
     columns = ("tool", "versions", "call", "form", "off by", "")
-    rows = [columns, ("---",) * len(columns), *sorted_code(lines)]
-    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [columns, ("---",) * len(columns), *with_code(lines)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     before, heading, after = path.read_text().partition("## What was run\n")
-    _, rest, tail = after.partition("\n## ")
-    path.write_text(f"{before}{heading}\n{text}\n{rest}{tail}")
+    section, next_heading, tail = after.partition("\n## ")
+    said = "\n".join(line for line in section.splitlines() if not line.startswith("|")).strip()
+    path.write_text(f"{before}{heading}\n{said}\n\n{table}\n{next_heading}{tail}")
 
 
-def sorted_code(lines: list[Line]) -> list[Line]:
+def with_code(lines: list[Line]) -> list[Line]:
     """The calls as code, the repositories by their form."""
     return [
         (name, versions, call if "`" in call else f"`{call}`", form.removeprefix("org/"), *rest)
