@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from st_embfilter.errors import RecipeError
-from st_embfilter.model_card import CardFacts
+from st_embfilter.model_card import MEASURED_OF, CardFacts
 
 # The options of `build`, by the names of the command line.
 BUILD_KEYS = (
@@ -26,6 +26,7 @@ BUILD_KEYS = (
     "dtype",
     "thin",
 )
+RESULT_KEYS = {*MEASURED_OF, "command", "machine", "metric", "tasks"}
 CARD_KEYS = ("base_model", "license", "license_name", "license_link", "results")
 
 
@@ -57,14 +58,22 @@ def read_recipe(path: Path) -> Recipe:
     if "source" not in content:
         raise RecipeError(f"{path} names no source")
     if results := card.pop("results", None):
-        # Beside the recipe: a path in it never leaves that folder.
-        if Path(results).name != results:
-            raise RecipeError(f"{path}: results {results!r} is not the name of a file beside it")
-        try:
-            card["results"] = json.loads((path.parent / results).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RecipeError(f"{path}: its results can't be read: {error}") from error
+        card["results"] = read_results(path, str(results))
     return Recipe(content, CardFacts(**card))
+
+
+def read_results(recipe: Path, name: str) -> dict[str, Any]:
+    """The measured scores in a file beside a recipe."""
+    # A path in a recipe never leaves its folder.
+    if Path(name).name != name:
+        raise RecipeError(f"{recipe}: results {name!r} is not the name of a file beside it")
+    try:
+        results = json.loads((recipe.parent / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{recipe}: its results can't be read: {error}") from error
+    if not isinstance(results, dict) or not set(results) >= RESULT_KEYS:
+        raise RecipeError(f"{recipe}: {name} holds no results as benchmarks/sts.py --json writes")
+    return results
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:

@@ -78,7 +78,10 @@ class EmbeddingServer:
             listed = self.ask(self.route.replace("embeddings", "models"))
         except HTTPError:
             return "default"  # It serves one, and doesn't ask for its name.
-        return str(listed["data"][0]["id"])
+        try:
+            return str(listed["data"][0]["id"])
+        except (LookupError, TypeError) as error:
+            raise ServerError(f"{self.base} lists its models in no known way") from error
 
     def embed(self, text: str) -> list[float]:
         """One text's embedding.
@@ -87,12 +90,15 @@ class EmbeddingServer:
             HTTPError: If the server refuses it.
         """
         if self.route == "/embed":
-            answer = self.ask(self.route, {"inputs": [text], "normalize": False, "truncate": True})
-            vector = answer[0]
+            body = {"inputs": [text], "normalize": False, "truncate": True}
         else:
-            answer = self.ask(self.route, {"model": self.model, "input": [text]})
-            vector = answer["data"][0]["embedding"]
-        return [float(number) for number in vector]
+            body = {"model": self.model, "input": [text]}
+        answer = self.ask(self.route, body)
+        try:
+            vector = answer[0] if self.route == "/embed" else answer["data"][0]["embedding"]
+            return [float(number) for number in vector]
+        except (LookupError, TypeError, ValueError) as error:
+            raise ServerError(f"{self} answers, but not with embeddings: {error!r}") from error
 
     def ask(self, path: str, body: Any = None) -> Any:
         """One request's answer."""
@@ -162,7 +168,7 @@ def compare(found: Tensor, expected: Tensor, tolerance: float) -> Check:
     if width > full:
         return Check("embeddings", False, f"have {width} numbers, not {full}")
     error = distance(found, expected[:, :width])
-    if error > tolerance:
+    if not error <= tolerance:  # NaN is not.
         what = f"differ by up to {error:.1e} of their length (at most {tolerance:.0e})"
         return Check("embeddings", False, what)
     part = "" if width == full else f", the first {width} dimensions"
@@ -193,6 +199,8 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 def explain(folder: Path, texts: list[str], found: Tensor) -> str:
     """What a server does that gives these embeddings, as far as it can be told."""
+    if not found.isfinite().all():
+        return "they hold NaN or infinity"
     differences = [
         (distance(found, vectors[:, : found.shape[1]]), name)
         for name, vectors in variants(folder, texts)

@@ -191,6 +191,13 @@ def check_provenance(folder: Path) -> str:
         len(manifest["sha256"]) == 64 and bool(manifest["source"] and manifest["tensor"]),
         "doesn't say which matrix the filter was taken from",
     )
+    if is_thin(folder):
+        adapter = read_json(folder / ADAPTER_CONFIG)
+        base = adapter["base_model_name_or_path"], adapter["revision"]
+        require(
+            base == (manifest["source"], manifest["revision"]),
+            f"the filter was taken from {manifest['source']}, {ADAPTER_CONFIG} names {base[0]}",
+        )
     require("{text}" in manifest["prompt"], "has no prompt")
     values = manifest["singular_values"]
     require(

@@ -184,6 +184,8 @@ BROKEN = {
     "source: a\ncard: [1]": "card is not",
     "source: a\ncard:\n  results: ../../secret.json": "beside it",
     "source: a\ncard:\n  results: none.json": "results can't be read",
+    "source: a\ncard:\n  results: 7": "results can't be read",
+    "source: a\ncard:\n  results: empty.json": "holds no results",
     "- a": "holds no entries",
     "source: [": "is no recipe",
 }
@@ -193,6 +195,7 @@ BROKEN = {
 def test_broken_recipes(content: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(content)
+    (tmp_path / "empty.json").write_text("[]")
     with pytest.raises(RecipeError, match=BROKEN[content]):
         read_recipe(path)
 

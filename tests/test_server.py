@@ -190,6 +190,21 @@ def test_half_precision_has_its_own_tolerance(tiny_artifact: Path) -> None:
     assert loose.ok and not strict.ok
 
 
+def test_nan_is_not_the_same(tiny_artifact: Path) -> None:
+    model = load(tiny_artifact)
+    model.encode = lambda texts: np.full((len(texts), 24), np.nan)  # type: ignore[method-assign]
+    with serve_model(model) as url:
+        _, embeddings = check_server(tiny_artifact, url)
+    assert not embeddings.ok and "NaN" in embeddings.detail
+
+
+def test_answer_without_embeddings(tiny_artifact: Path) -> None:
+    model = load(tiny_artifact)
+    model.encode = lambda texts: np.array([["no", "number"]])  # type: ignore[method-assign]
+    with serve_model(model) as url, pytest.raises(ServerError, match="not with embeddings"):
+        check_server(tiny_artifact, url)
+
+
 def test_key_and_name(tiny_artifact: Path) -> None:
     with serve_model(load(tiny_artifact), key="secret") as url:
         with pytest.raises(ServerError, match=r"401.*no key"):

@@ -111,6 +111,16 @@ def test_adapter_that_adds_something_is_no_artifact(thin: tuple[Hub, Path], tmp_
         verify(folder)
 
 
+def test_other_base_than_the_filters_is_no_artifact(thin: tuple[Hub, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(thin[1], folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "../../elsewhere"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(VerificationError, match="names ../../elsewhere"):
+        verify(folder)
+
+
 def test_needs_a_language_model_on_the_hub(
     tiny_model: SentenceTransformer, tiny: Path, tmp_path: Path
 ) -> None:
