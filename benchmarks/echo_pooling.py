@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from st_embfilter import build_model
-from st_embfilter.cli_arguments import parse_dtype
+from st_embfilter.commands.build import parse_dtype
 
 BATCH = 64
 
