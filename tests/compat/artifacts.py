@@ -8,6 +8,8 @@ from pathlib import Path
 from models import tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from st_embfilter.portable_files import portable_config
+
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -36,6 +38,9 @@ def language_model(folder: Path, tiny: bool) -> Path:
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config
     model.save_pretrained(folder)
+    # Its authors saved it with transformers 4, which reads no rotary settings that 5 alone writes.
+    config = folder / "config.json"
+    config.write_text(json.dumps(portable_config(json.loads(config.read_text()))))
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
     return folder
 
