@@ -26,7 +26,14 @@ from st_embfilter.errors import (
 from st_embfilter.files import atomic_output, check_absent
 from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.thin import is_thin
-from st_embfilter.verification import PROBE_TOLERANCE, is_exact, load_plain, read_json, verify
+from st_embfilter.verification import (
+    PROBE_TOLERANCE,
+    is_exact,
+    load_plain,
+    read_json,
+    relative_difference,
+    verify,
+)
 
 Runtime = Literal["onnx", "openvino"]
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
@@ -208,9 +215,8 @@ def compare(model: SentenceTransformer, states: TokenStates, run: Run, texts: li
     features = tokenize(model, texts)
     ids, mask = features["input_ids"], features["attention_mask"]
     with torch.inference_mode():
-        expected = states(ids, mask)[mask.bool()].numpy()
-    found = run({"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[mask.bool().numpy()]
-    lengths = np.linalg.norm(expected, axis=1)
-    error = float((np.linalg.norm(found - expected, axis=1) / lengths).max())
+        expected = states(ids, mask)[mask.bool()]
+    found = torch.from_numpy(run({"input_ids": ids.numpy(), "attention_mask": mask.numpy()}))
+    error = relative_difference(found[mask.bool()], expected)
     if not error <= PROBE_TOLERANCE["float32"]:
         raise VerificationError(f"the exported graph gives other numbers (off by {error:.1e})")

@@ -47,6 +47,8 @@ class Plan:
         deleted: What the repository holds now and the folder does not.
         exists: Whether the repository is there.
         head: The commit that the new one would follow, if the repository and branch are there.
+        private: Whether a new repository is to be private.
+        revision: The branch, or ``None`` for ``main``.
     """
 
     repo_id: str
@@ -54,6 +56,8 @@ class Plan:
     deleted: list[str]
     exists: bool
     head: str | None
+    private: bool
+    revision: str | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def plan_upload(
         except GatedRepoError:
             raise
         except RepositoryNotFoundError:
-            return Plan(repo_id, files, [], exists=False, head=None)
+            return Plan(repo_id, files, [], False, None, private, revision)
         if private and not repository.private:
             raise MisuseError(
                 f"{repo_id} is there and public, which publishing doesn't change: leave out "
@@ -130,7 +134,7 @@ def plan_upload(
             f"choose another name, or delete that repository first"
         )
     deleted = [name for name in names if name not in files and name != ".gitattributes"]
-    return Plan(repo_id, files, deleted, exists=True, head=head)
+    return Plan(repo_id, files, deleted, True, head, private, revision)
 
 
 def is_hidden(path: Path) -> bool:
@@ -142,8 +146,6 @@ def upload(
     folder: Path,
     plan: Plan,
     *,
-    private: bool = False,
-    revision: str | None = None,
     create_pr: bool = False,
     token: str | None = None,
 ) -> Published:
@@ -160,9 +162,9 @@ def upload(
         # First of all, as it is checked without a repository.
         check_card(folder, api.endpoint)
         if not plan.exists:
-            create_repository(api, repo_id, private)
-        if revision is not None and plan.head is None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+            create_repository(api, repo_id, plan.private)
+        if plan.revision is not None and plan.head is None:
+            api.create_branch(repo_id, branch=plan.revision, exist_ok=True)
         commit = api.create_commit(
             repo_id,
             [
@@ -173,7 +175,7 @@ def upload(
                 *(CommitOperationDelete(name) for name in plan.deleted),
             ],
             commit_message="Publish with st-embfilter",
-            revision=revision,
+            revision=plan.revision,
             create_pr=create_pr,
             parent_commit=plan.head,
         )

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter.artifact import save_pretrained
-from st_embfilter.hub import Published, check_token, plan_upload, upload
+from st_embfilter.hub import Plan, Published, check_token, plan_upload, upload
 from st_embfilter.verification import verify
 
 
@@ -41,14 +41,27 @@ def publish(
         HubError: If there is no token, the repository holds something else, the hub refuses, or
             it can't be reached.
     """
-    folder = Path(path)
     check_token(token)
+    plan = prepare(path, repo_id, private=private, revision=revision, token=token)
+    return upload(Path(path), plan, create_pr=create_pr, token=token)
+
+
+def prepare(
+    path: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Plan:
+    """All of :func:`publish` that changes nothing: what would go, after every check of it.
+
+    Args and errors are those of :func:`publish`.
+    """
     # Asked first: it takes a moment, and verification may take minutes.
-    plan = plan_upload(folder, repo_id, private=private, revision=revision, token=token)
-    verify(folder)
-    return upload(
-        folder, plan, private=private, revision=revision, create_pr=create_pr, token=token
-    )
+    plan = plan_upload(Path(path), repo_id, private=private, revision=revision, token=token)
+    verify(path)
+    return plan
 
 
 def push_to_hub(

@@ -17,11 +17,18 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from st_embfilter._compat import Pooling, tokenize
+from st_embfilter._compat import Pooling, pooling_modes, tokenize
 from st_embfilter.errors import MisuseError, ServerError
-from st_embfilter.layout import POOLING_KEYS, PROVENANCE_FILE
+from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.prompts import PLACEHOLDER
-from st_embfilter.verification import PROBE_TOLERANCE, Check, artifact_folder, load_plain, read_json
+from st_embfilter.verification import (
+    PROBE_TOLERANCE,
+    Check,
+    artifact_folder,
+    load_plain,
+    read_json,
+    relative_difference,
+)
 
 # The OpenAI-compatible ones first: where a server has several, its clients use these.
 ROUTES = ("/v1/embeddings", "/embeddings", "/embed")
@@ -194,7 +201,7 @@ def embed_all(server: EmbeddingServer, texts: list[str]) -> tuple[Tensor, list[s
 
 def distance(found: Tensor, expected: Tensor) -> float:
     """The largest distance between two rows, all scaled to length 1."""
-    return float((normalize(found) - normalize(expected)).norm(dim=1).max())
+    return relative_difference(normalize(found), normalize(expected))
 
 
 def explain(folder: Path, texts: list[str], found: Tensor) -> str:
@@ -217,9 +224,9 @@ def explain(folder: Path, texts: list[str], found: Tensor) -> str:
 def variants(folder: Path, texts: list[str]) -> Iterator[tuple[str, Tensor]]:
     """What servers are known to do wrong, and what embeddings that gives."""
     model = load_plain(folder)
-    transformer, stored, dense = model[0], model[1], model[2]
-    config = read_json(folder / "1_Pooling" / "config.json")
-    (right,) = [mode for mode, key in POOLING_KEYS.items() if config[key]]
+    modules: Any = list(model)
+    transformer, stored, dense = modules
+    (right,) = pooling_modes(stored)
     template = read_json(folder / PROVENANCE_FILE)["prompt"]
     for prompt, features in tokenized(model, texts, template):
         with torch.inference_mode():

@@ -20,7 +20,7 @@ def send(folder: Path, name: str, create_pr: bool = False, **options: Any) -> di
     try:
         check_token()
         plan = plan_upload(folder, name, **options)
-        return vars(upload(folder, plan, create_pr=create_pr, **options))
+        return vars(upload(folder, plan, create_pr=create_pr))
     except EmbFilterError as error:
         return {"error": type(error).__name__, "message": str(error)}
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from hub_runs import client_environment
 from hub_server import COMMIT, Hub, serve
 from models import tiny_llama
 from safetensors.torch import load_file
@@ -70,17 +71,10 @@ class Run:
 
     def call(self, client: str, calls: list[Call], home: Path, offline: str) -> None:
         environment = {
-            **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
-            "HF_ENDPOINT": self.hub.url,
-            "HF_HOME": str(home),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
+            **client_environment(self.hub, home, token=None),
             "HF_HUB_OFFLINE": offline,
-            "NO_PROXY": "127.0.0.1",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
-        for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "TRANSFORMERS_OFFLINE"):
-            environment.pop(name, None)
         ran = subprocess.run(
             [sys.executable, str(CLIENT), json.dumps(calls)],
             env=environment,

@@ -55,13 +55,10 @@ def publish(
 
 def show_plan(path: Path, repo_id: str, private: bool, revision: str | None, as_json: bool) -> None:
     """List what would go, after all checks."""
-    from st_embfilter.hub import plan_upload
-
-    plan = plan_upload(path, repo_id, private=private, revision=revision)
     with console.status("Checking the artifact"):
-        from st_embfilter.verification import verify
+        from st_embfilter.publishing import prepare
 
-        verify(path)
+        plan = prepare(path, repo_id, private=private, revision=revision)
     table = Table("file", "bytes", box=None)
     for name, size in plan.files.items():
         table.add_row(name, f"{size:,}")
