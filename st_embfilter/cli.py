@@ -10,7 +10,9 @@ from st_embfilter.commands.build import build
 from st_embfilter.commands.common import fail
 from st_embfilter.commands.demo import demo
 from st_embfilter.commands.encode import encode
+from st_embfilter.commands.evaluate import evaluate
 from st_embfilter.commands.export import export
+from st_embfilter.commands.leaderboard import leaderboard
 from st_embfilter.commands.publish import publish
 from st_embfilter.commands.verify import verify
 from st_embfilter.errors import EmbFilterError
@@ -25,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-for command in (build, verify, publish, encode, export, demo):
+for command in (build, verify, publish, encode, export, evaluate, leaderboard, demo):
     app.command()(command)
 
 

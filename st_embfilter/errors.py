@@ -75,3 +75,7 @@ class HubError(EmbFilterError):
 
 class ServerError(EmbFilterError):
     """A running server doesn't answer, or not as an embedding server does."""
+
+
+class DataError(EmbFilterError):
+    """An evaluation set can't be reached or read, or lacks a split or a column."""

@@ -73,3 +73,23 @@ def publish_permissions(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file():
             file.chmod(0o666 & ~umask)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a neighbour of a file to write to, and put it in the file's place at the end.
+
+    For files that a later run writes anew; a new output is :func:`atomic_output`'s.
+
+    Raises:
+        OutputWriteError: If writing failed. The file is then as it was.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield fresh
+        fresh.replace(path)
+    except OSError as error:
+        raise OutputWriteError(f"{path} could not be written: {error}") from error
+    finally:
+        fresh.unlink(missing_ok=True)

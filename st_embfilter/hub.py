@@ -241,3 +241,14 @@ def newest_revision(repo_id: str) -> str | None:
     """
     with hub_errors(repo_id):
         return HfApi().model_info(repo_id).sha
+
+
+def release_date(repo_id: str, revision: str) -> str | None:
+    """The day of a commit, as ``2026-11-21``, if the hub says.
+
+    Raises:
+        HubError: If it isn't there, or the hub can't be reached.
+    """
+    with hub_errors(repo_id):
+        changed = HfApi().model_info(repo_id, revision=revision).last_modified
+    return changed.date().isoformat() if changed else None

@@ -1,0 +1,190 @@
+"""What is made of a model's raw embeddings: its filter at every τ, and the baselines."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import numpy as np
+
+from st_embfilter.bands import BandName, band_indices, kept_dimensions
+from st_embfilter.calibration import Affine, all_but_the_top, mean_removal, pca, whitening
+from st_embfilter.errors import MisuseError
+from st_embfilter.evaluation.embedder import Embedder, Embeddings, Evaluated
+
+Transform = Callable[[Embeddings], Embeddings]
+# The model's own band is named so, whichever it is.
+FILTER = "filter"
+RAW = "raw"
+BANDS = tuple(name for name in get_args(BandName) if name != "edge")
+# By what is fitted: those with a dimension to choose, and those that keep all.
+FITTED_TO_K: dict[str, Callable[[Embeddings, int], Affine]] = {"pca": pca, "whitening": whitening}
+FITTED: dict[str, Callable[[Embeddings], Affine]] = {
+    "mean-removal": mean_removal,
+    "all-but-the-top": all_but_the_top,
+}
+BASELINES = (RAW, *BANDS, "truncate", *FITTED_TO_K, *FITTED)
+# A covariance of d ≤ 8192 directions is known well enough from so many.
+MAX_FIT_TEXTS = 20_000
+
+
+@dataclass(frozen=True)
+class Method:
+    """One column of the tables.
+
+    Attributes:
+        name: ``filter``, or one of :data:`BASELINES`.
+        dimensions: How many numbers it gives.
+        kwargs: What tells it from the model as it is, for mteb (``experiment_kwargs``).
+        transform: From raw embeddings ``(n, d)`` to its own ``(n, dimensions)``.
+        fit: Where it is fitted: makes the transform, given the texts of the task to leave out.
+    """
+
+    name: str
+    dimensions: int
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    transform: Transform | None = None
+    fit: Callable[[set[str]], Transform] | None = None
+
+    def for_task(self, texts: Callable[[], set[str]]) -> Transform:
+        """The transform for a task whose texts, if they matter, ``texts`` gives."""
+        if self.transform is not None:
+            return self.transform
+        assert self.fit is not None
+        return self.fit(texts())
+
+    @property
+    def label(self) -> str:
+        """As in ``pca 144``."""
+        return f"{self.name} {self.dimensions}"
+
+
+class FitSample:
+    """The text that the fitted baselines are fitted on.
+
+    Args:
+        texts: In any order; :data:`MAX_FIT_TEXTS` of them are drawn if there are more.
+        name: What the tables call it.
+    """
+
+    def __init__(self, texts: Iterable[str], name: str) -> None:
+        unique = sorted(set(texts))
+        if len(unique) > MAX_FIT_TEXTS:
+            chosen = np.random.default_rng(0).permutation(len(unique))[:MAX_FIT_TEXTS]
+            unique = [unique[i] for i in sorted(chosen)]
+        if not unique:
+            raise MisuseError(f"{name} holds no text to fit baselines on")
+        self.texts = unique
+        self.name = name
+        self.digest = hashlib.sha256("\n".join(unique).encode()).hexdigest()[:8]
+
+    def without(self, texts: set[str]) -> list[str]:
+        """The sample's texts that a task does not have."""
+        return [text for text in self.texts if text not in texts]
+
+
+def make_methods(
+    evaluated: Evaluated,
+    embedder: Embedder,
+    ratios: Sequence[float],
+    baselines: Sequence[str] = (),
+    sample: FitSample | None = None,
+) -> list[Method]:
+    """The methods to score a model with, from one raw embedding a text.
+
+    A model that isn't an artifact of this package is scored as it is, and τ only says to how many
+    dimensions baselines bring it.
+
+    Args:
+        evaluated: The model.
+        embedder: Its raw embeddings.
+        ratios: The filter ratios τ. 1 is the raw embedding.
+        baselines: Some of :data:`BASELINES`.
+        sample: Needed by those that are fitted.
+
+    Raises:
+        BandError: If a τ is out of range.
+        MisuseError: If a baseline is unknown, needs a sample, or directions the artifact lacks.
+    """
+    width = embedder.store.width
+    own = len(evaluated.matrix) if evaluated.matrix is not None else width
+    sizes = sorted({kept_dimensions(width, ratio=ratio) for ratio in ratios}, reverse=True)
+    if too_large := [k for k in sizes if own < k < width]:
+        raise MisuseError(
+            f"{evaluated.name} keeps {own} of {width} dimensions, and can't give {too_large[0]}: "
+            f"give a larger τ, or build it with --ratio 1"
+        )
+    if unknown := sorted(set(baselines) - set(BASELINES)):
+        raise MisuseError(f"unknown baseline {unknown[0]!r}: use {', '.join(BASELINES)}")
+    methods = []
+    if width in sizes or RAW in baselines:
+        methods.append(raw_method(evaluated, width))
+    if evaluated.filter is not None:
+        methods += [filter_method(evaluated, k) for k in sizes if k < width]
+    for name in baselines:
+        if name == RAW:
+            continue
+        for k in (width,) if name in FITTED else [k for k in sizes if k < width]:
+            methods.append(baseline(name, k, evaluated, embedder, sample))
+    return methods
+
+
+def raw_method(evaluated: Evaluated, width: int) -> Method:
+    """The raw embedding.
+
+    A model that keeps all dimensions gives a rotation of it, which is as good and the model's own.
+    """
+    matrix = evaluated.matrix
+    if matrix is None:
+        return Method(RAW, width, {}, lambda raw: raw)
+    if len(matrix) == width:
+        return Method(RAW, width, {}, evaluated.apply_filter)
+    return Method(RAW, width, {"method": RAW}, lambda raw: raw)
+
+
+def filter_method(evaluated: Evaluated, k: int) -> Method:
+    """The first k numbers of what the model gives."""
+    matrix = evaluated.matrix
+    assert matrix is not None
+    kwargs = {} if k == len(matrix) else {"embed_dim": k}
+    return Method(FILTER, k, kwargs, lambda raw: evaluated.apply_filter(raw)[:, :k])
+
+
+def baseline(
+    name: str, k: int, evaluated: Evaluated, embedder: Embedder, sample: FitSample | None
+) -> Method:
+    """One of the baselines, bringing embeddings to k dimensions."""
+    kwargs: dict[str, Any] = {"method": name, "embed_dim": k}
+    if name == "truncate":
+        return Method(name, k, kwargs, lambda raw: raw[:, :k])
+    if name in BANDS:
+        rows = directions(evaluated, name, k)
+        # The mid band keeps one less of an odd k, as the reference's.
+        return Method(name, len(rows), kwargs | {"embed_dim": len(rows)}, lambda raw: raw @ rows.T)
+    if sample is None:
+        raise MisuseError(f"the baseline {name} is fitted on text: give some with --fit FILE")
+
+    def fit(left_out: set[str]) -> Transform:
+        embeddings = embedder(sample.without(left_out), describe=f"Encoding {sample.name}")
+        fitted = (
+            FITTED_TO_K[name](embeddings, k) if name in FITTED_TO_K else FITTED[name](embeddings)
+        )
+        return fitted.apply
+
+    return Method(name, k, kwargs | {"fit": sample.digest}, fit=fit)
+
+
+def directions(evaluated: Evaluated, band: str, k: int) -> Embeddings:
+    """The rows of another band than the model's own, in the order of the spectrum.
+
+    Raises:
+        MisuseError: If the artifact doesn't hold all directions.
+    """
+    matrix, indices = evaluated.matrix, evaluated.manifest.get("indices", [])
+    if matrix is None or len(indices) != matrix.shape[1]:
+        raise MisuseError(
+            f"the {band} band needs all singular directions, which {evaluated.name} does not "
+            f"hold: build it with --ratio 1"
+        )
+    spectrum = matrix[np.argsort(indices)]
+    return spectrum[band_indices(len(spectrum), k, band)]  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""Scores as rows: what the tables and plots are made of."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from mteb.abstasks import AbsTask
+from mteb.results import TaskResult
+
+from st_embfilter.evaluation.methods import RAW, Method
+from st_embfilter.evaluation.outcomes import interval, load_outcome, resampled_scores
+from st_embfilter.evaluation.run import Run
+
+# In the order and with the names of the paper's Table 1.
+CATEGORIES = {
+    "STS": "STS",
+    "Classification": "Class.",
+    "Clustering": "Clus.",
+    "PairClassification": "Pair.",
+    "Reranking": "Rerank.",
+    "Retrieval": "Retr.",
+    "Summarization": "Sum.",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method's score on one task.
+
+    Attributes:
+        model: Its name.
+        method: ``filter``, or a baseline's name.
+        dimensions: How many numbers an embedding has.
+        task: mteb's name.
+        category: mteb's type of task.
+        metric: mteb's main score of the task.
+        score: That, × 100.
+        gain: ``score`` less that of the model's raw embedding, if it was scored.
+        low: The gain's 95% interval (paired bootstrap over test items), if the metric is made of
+            items.
+        high: Its other end.
+        revision: The data set's.
+    """
+
+    model: str
+    method: str
+    dimensions: int
+    task: str
+    category: str
+    metric: str
+    score: float
+    gain: float | None
+    low: float | None
+    high: float | None
+    revision: str
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether 0 is outside the gain's interval."""
+        return self.low is not None and self.high is not None and self.low * self.high > 0
+
+
+def collect(run: Run, methods: Sequence[Method], tasks: Iterable[AbsTask]) -> list[Score]:
+    """The scores of a run, task by task, of what is done."""
+    scores = []
+    for task in tasks:
+        done = [method for method in methods if run.is_done(task, method)]
+        # Every method's resamples at once: they are drawn anew for every task.
+        resampled = {method.label: resamples(run, task, method) for method in done}
+        results = {
+            method.label: TaskResult.from_disk(run.result_path(task, method)) for method in done
+        }
+        raw = next((method.label for method in done if method.name == RAW), None)
+        for method in done:
+            result = results[method.label]
+            gain, ends = None, None
+            if raw is not None and method.label != raw:
+                gain = float(100 * (result.get_score() - results[raw].get_score()))
+                ours, theirs = resampled[method.label], resampled[raw]
+                if ours is not None and theirs is not None:
+                    ends = interval(100 * (ours - theirs))
+            low, high = ends or (None, None)
+            scores.append(
+                Score(
+                    model=run.evaluated.name,
+                    method=method.name,
+                    dimensions=method.dimensions,
+                    task=task.metadata.name,
+                    category=task.metadata.type,
+                    metric=task.metadata.main_score,
+                    score=float(100 * result.get_score()),
+                    gain=gain,
+                    low=low,
+                    high=high,
+                    revision=result.dataset_revision,
+                )
+            )
+    return scores
+
+
+def resamples(run: Run, task: AbsTask, method: Method) -> Any:
+    """A score's bootstrap values, or None where its metric isn't made of items."""
+    metric, outcome = load_outcome(run.outcome_path(task, method))
+    return resampled_scores(metric, outcome) if outcome else None
+
+
+def averages(scores: Sequence[Score]) -> dict[str, float]:
+    """The mean of every category, and of all tasks (not of the categories: as the paper does)."""
+    means = {
+        category: float(np.mean([s.score for s in scores if s.category == category]))
+        for category in CATEGORIES
+        if any(s.category == category for s in scores)
+    }
+    return means | {"average": float(np.mean([s.score for s in scores]))}
+
+
+def columns(scores: Sequence[Score]) -> dict[tuple[str, str, int], list[Score]]:
+    """The scores of each model, method and dimension that has all tasks, in order.
+
+    An average over fewer tasks could not be compared.
+    """
+    groups: dict[tuple[str, str, int], list[Score]] = {}
+    for score in scores:
+        groups.setdefault((score.model, score.method, score.dimensions), []).append(score)
+    whole = max((len(group) for group in groups.values()), default=0)
+    return {key: group for key, group in groups.items() if len(group) == whole}
+
+
+def as_csv(scores: Sequence[Score]) -> str:
+    """One line a score."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Score.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(score) for score in scores)
+    return text.getvalue()
+
+
+def as_json(scores: Sequence[Score], about: dict[str, Any]) -> str:
+    """What was run, and all scores."""
+    return json.dumps({**about, "scores": [asdict(s) for s in scores]}, indent=1) + "\n"
