@@ -16,12 +16,8 @@ from machine import describe_machine
 from scipy.stats import spearmanr
 
 from st_embfilter import build_model
-from st_embfilter.prompts import resolve_prompts
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "SICK-R")
-# Those with as many pairs as mteb's task of the name has (its STS12 holds 750 more, of MSRvid, and
-# its SICK-R the training pairs too), by the data set's name there.
-SAME_AS_MTEB = {f"STS{year}": f"mteb/sts{year}-sts" for year in (13, 14, 15, 16)}
 RATIOS = (2, 4, 8)
 # The two sentences and the score of every pair.
 Pairs = tuple[list[str], list[str], list[float]]
@@ -83,7 +79,6 @@ def sts_arguments(document: str) -> argparse.ArgumentParser:
     parser.add_argument("model", help="folder, GGUF file or hub id of a causal language model")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--json", type=Path, help="also write the scores here")
     return parser
 
 
@@ -111,29 +106,6 @@ def main() -> None:
 
     print(f"{describe_machine()}\nprompt: {arguments.prompt}, form: {arguments.format}\n")
     print_table(tasks, columns, scores)
-    if arguments.json:
-        # What a model card shows, if it is of the same matrix, prompt and form.
-        results = {
-            "command": f"python benchmarks/sts.py {Path(arguments.model).name} "
-            f"--prompt {arguments.prompt} --format {arguments.format}",
-            "machine": describe_machine(),
-            "sha256": model[2].provenance["sha256"],
-            "band": model[2].provenance["band"],
-            "prompt": resolve_prompts(arguments.prompt).plain,
-            "form": arguments.format,
-            "metric": "cosine_spearman",
-            "tasks": [
-                {
-                    "name": name,
-                    "type": "STS",
-                    "dataset": SAME_AS_MTEB.get(name),
-                    "items": len(gold),
-                    "scores": dict(zip(map(str, sizes), scores[name], strict=True)),
-                }
-                for name, (_, _, gold) in tasks.items()
-            ],
-        }
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class CardFacts:
         license: The hub's name of the licence, where the source doesn't say.
         license_name: The licence's name, if ``license`` is ``other``.
         license_link: Where its text is, if ``license`` is ``other``.
-        results: Measured scores, as ``benchmarks/sts.py --json`` writes them. They are left out
+        results: Measured scores, as ``st-embfilter evaluate`` writes them. They are left out
             of a card of another matrix, prompt, band or form than they were measured with.
     """
 
@@ -121,7 +121,7 @@ def index_entries(results: dict[str, Any], k: int) -> Any:
                 dataset_name=f"MTEB {task['name']}",
                 dataset_config="default",
                 dataset_split="test",
-                metric_type=results["metric"],
+                metric_type=task["metric"],
                 metric_value=round(task["scores"][str(k)], 3),
             )
 

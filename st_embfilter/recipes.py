@@ -26,7 +26,7 @@ BUILD_KEYS = (
     "dtype",
     "thin",
 )
-RESULT_KEYS = {*MEASURED_OF, "command", "machine", "metric", "tasks"}
+RESULT_KEYS = {*MEASURED_OF, "command", "machine", "tasks"}
 CARD_KEYS = ("base_model", "license", "license_name", "license_link", "results")
 
 
@@ -72,7 +72,7 @@ def read_results(recipe: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RecipeError(f"{recipe}: its results can't be read: {error}") from error
     if not isinstance(results, dict) or not set(results) >= RESULT_KEYS:
-        raise RecipeError(f"{recipe}: {name} holds no results as benchmarks/sts.py --json writes")
+        raise RecipeError(f"{recipe}: {name} is not a card-….json of st-embfilter evaluate")
     return results
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("filelock")
-from st_embfilter.errors import CheckpointError, MisuseError, OutputWriteError
+from st_embfilter.errors import CheckpointError, OutputWriteError
 from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore
 
 WIDTH = 3

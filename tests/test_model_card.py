@@ -22,25 +22,27 @@ CARDS = Path(__file__).parents[1] / "model_cards"
 
 
 def results_of(model: SentenceTransformer, **changes: Any) -> dict[str, Any]:
-    """As the benchmark writes them."""
+    """As `evaluate` writes them."""
     provenance = model[2].provenance
     return {
-        "command": "python benchmarks/sts.py tiny",
+        "command": "st-embfilter evaluate tiny",
         "machine": "a machine",
         "sha256": provenance["sha256"],
         "band": "edge",
         "prompt": 'Summarize the sentence: "{text}" in one word:"',
         "form": "portable",
-        "metric": "cosine_spearman",
         "tasks": [
             {
                 "name": "STS13",
                 "type": "STS",
                 "dataset": "mteb/sts13-sts",
-                "items": 1500,
+                "metric": "cosine_spearman",
                 "scores": {"48": 12.3456, "24": 23.4567, "12": 34.5678},
             },
-            {"name": "STS12", "type": "STS", "dataset": None, "items": 9, "scores": {"24": 7.0}},
+            {
+                **{"name": "STS12", "type": "STS", "dataset": None, "metric": "cosine_spearman"},
+                "scores": {"24": 7.0},
+            },
         ],
         **changes,
     }
@@ -68,9 +70,9 @@ def test_results_are_metadata_at_the_dimensions_of_the_model(
     assert result["dataset"]["name"] == "MTEB STS13"
     (metric,) = result["metrics"]
     assert (metric["type"], metric["value"]) == ("cosine_spearman", 23.457)
-    assert "| STS13 | 1,500 | 12.35 | 23.46 | 34.57 |" in text
-    assert "| STS12 * | 9 |  | 7.00 |" in text and "Other pairs" in text
-    assert "`python benchmarks/sts.py tiny`, on a machine" in text
+    assert "| STS13 | cosine_spearman | 12.35 | 23.46 | 34.57 |" in text
+    assert "| STS12 * | cosine_spearman |  | 7.00 |" in text and "local files" in text
+    assert "`st-embfilter evaluate tiny`, on a machine" in text
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ BROKEN = {
     "source: a\ncard:\n  results: ../../secret.json": "beside it",
     "source: a\ncard:\n  results: none.json": "results can't be read",
     "source: a\ncard:\n  results: 7": "results can't be read",
-    "source: a\ncard:\n  results: empty.json": "holds no results",
+    "source: a\ncard:\n  results: empty.json": "is not a card-",
     "- a": "holds no entries",
     "source: [": "is no recipe",
 }

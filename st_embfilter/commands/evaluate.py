@@ -1,5 +1,6 @@
 """``st-embfilter evaluate``: models through mteb, with baselines, tables and plots."""
 
+import logging
 import shlex
 import sys
 import warnings
@@ -78,8 +79,9 @@ def evaluate(
 
     [dim]st-embfilter evaluate smollm2-embedding --benchmark "MTEB(eng, v2)" --out scores[/dim]
     """
-    # mteb's remarks on its own tasks (superseded, beta) are nothing to act on here.
-    warnings.filterwarnings("ignore", module=r"mteb\b.*")
+    # Remarks on mteb's own tasks and settings (superseded, few iterations): nothing to act on.
+    logging.getLogger("mteb").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(mteb|sklearn)\b.*")
     with console.status("Loading mteb"):
         import_mteb()
         from st_embfilter.evaluation.evaluate import evaluate as run
@@ -120,8 +122,8 @@ def evaluate(
     if done.failures:
         faults = "; ".join(f"{task}: {why}" for task, why in done.failures.items())
         raise DataError(
-            f"{len(done.failures)} of {len(chosen)} tasks could not be scored (the others are in {out}; "
-            f"the same command tries these again): {faults}"
+            f"{len(done.failures)} of {len(chosen)} tasks could not be scored (the others are "
+            f"in {out}; the same command tries these again): {faults}"
         )
 
 

@@ -1,5 +1,6 @@
 """From models and tasks to scores, tables and plots in one folder."""
 
+import json
 import os
 import platform
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from st_embfilter.evaluation.embedder import Embedder, Evaluated, load_evaluated
 from st_embfilter.evaluation.methods import BASELINES, FitSample, make_methods
 from st_embfilter.evaluation.run import EMBEDDINGS, Run
 from st_embfilter.evaluation.score_picture import draw_scores
-from st_embfilter.evaluation.scores import Score, as_csv, as_json, collect
+from st_embfilter.evaluation.scores import Score, as_csv, as_json, card_results, collect
 from st_embfilter.evaluation.tables import markdown, summary
 from st_embfilter.files import replace_file
 
@@ -61,7 +62,8 @@ def evaluate(
     """Score models, all their τ and what they are compared with; every text is encoded once.
 
     The folder then holds ``results`` (mteb's layout), ``outcomes`` (what scores are made of),
-    ``embeddings`` (a cache), ``scores.md``, ``scores.csv``, ``scores.json`` and ``scores.png``.
+    ``embeddings`` (a cache), ``scores.md``, ``scores.csv``, ``scores.json``, ``scores.png``, and
+    ``card-MODEL.json`` for the model card of each artifact.
     The same call goes on where an earlier one was stopped.
 
     Args:
@@ -91,6 +93,7 @@ def evaluate(
     scores: list[Score] = []
     failures: dict[str, str] = {}
     about: list[dict[str, str]] = []
+    manifests: dict[str, dict[str, Any]] = {}
     for name in (*models, *others):
         # One after the other: two language models at a time may be too much.
         evaluated = load_evaluated(
@@ -112,6 +115,8 @@ def evaluate(
         finally:
             embedder.store.close()
         about.append(describe_model(evaluated))
+        if evaluated.manifest:
+            manifests[evaluated.name] = evaluated.manifest
     facts = {
         "command": command,
         "protocol": "paper" if paper else "mteb",
@@ -120,22 +125,34 @@ def evaluate(
         "models": about,
         "fit": {"name": sample.name, "texts": len(sample.texts)} if sample else None,
         "tasks": [
-            {"name": task.metadata.name, "revision": str(task.metadata.dataset["revision"])}
+            {
+                "name": task.metadata.name,
+                "dataset": str(task.metadata.dataset["path"]),
+                "revision": str(task.metadata.dataset["revision"]),
+            }
             for task in tasks
         ],
         "failures": failures,
     }
-    write_reports(out, scores, facts)
+    write_reports(out, scores, facts, manifests)
     return Evaluation(scores, failures, facts)
 
 
-def write_reports(out: Path, scores: Sequence[Score], facts: dict[str, Any]) -> None:
+def write_reports(
+    out: Path,
+    scores: Sequence[Score],
+    facts: dict[str, Any],
+    manifests: dict[str, dict[str, Any]],
+) -> None:
     """Tables and plot, in the place of an earlier run's."""
     texts = {
         "scores.md": markdown(scores, facts),
         "scores.csv": as_csv(scores),
         "scores.json": as_json(scores, facts),
     }
+    for model, manifest in manifests.items():
+        results = card_results([s for s in scores if s.model == model], manifest, facts)
+        texts[f"card-{model.rpartition('/')[2]}.json"] = json.dumps(results, indent=1) + "\n"
     for name, text in texts.items():
         with replace_file(out / name) as fresh:
             fresh.write_text(text, encoding="utf-8")

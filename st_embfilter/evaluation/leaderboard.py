@@ -17,6 +17,7 @@ from st_embfilter.errors import MisuseError, VerificationError
 from st_embfilter.evaluation.embedder import Evaluated, fingerprint
 from st_embfilter.evaluation.model_meta import make_meta
 from st_embfilter.evaluation.run import RESULTS
+from st_embfilter.evaluation.task_lists import LOCAL
 from st_embfilter.files import atomic_output
 
 SOURCE = """\
@@ -83,7 +84,7 @@ def write_submission(
         tasks = set()
         for path, kwargs in found:
             result = TaskResult.from_disk(path)
-            if result.dataset_revision.startswith("local-"):
+            if result.dataset_revision.startswith(LOCAL):
                 left_out[result.task_name] = "was run on local files (--data)"
                 continue
             size = {"experiment_kwargs": kwargs, **kwargs} if kwargs else {}

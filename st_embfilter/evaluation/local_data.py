@@ -24,7 +24,7 @@ from mteb.abstasks import (
 from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 
 from st_embfilter.errors import DataError, MisuseError
-from st_embfilter.evaluation.task_lists import named_task
+from st_embfilter.evaluation.task_lists import LOCAL, named_task
 
 TEST = "test"
 PAIR = ("sentence1", "sentence2", "score")
@@ -171,7 +171,7 @@ def local_task(
             self.dataset_transform()
             self.data_loaded = True
 
-    dataset = {**metadata.dataset, "revision": f"local-{digest.hexdigest()[:12]}"}
+    dataset = {**metadata.dataset, "revision": f"{LOCAL}{digest.hexdigest()[:12]}"}
     task: AbsTask = type(
         kind.__name__,
         (kind,),

@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import mteb
 import numpy as np
-from mteb.abstasks import AbsTask
+from mteb.abstasks import AbsTask, AbsTaskClassification
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.cache import ResultCache
 from mteb.models import EncoderProtocol
@@ -23,10 +24,13 @@ from st_embfilter.errors import EmbFilterError, OutputWriteError
 from st_embfilter.evaluation.embedder import Embedder, Embeddings, Evaluated
 from st_embfilter.evaluation.methods import Method, Transform
 from st_embfilter.evaluation.model_meta import make_meta
-from st_embfilter.evaluation.outcomes import Recorder, save_outcome
+from st_embfilter.evaluation.outcomes import Outcome, Recorder, save_outcome
+from st_embfilter.files import remove
 
 # In the output folder: results in mteb's layout, what they are made of, and what is only a cache.
 RESULTS, OUTCOMES, EMBEDDINGS = "results", "outcomes", "embeddings"
+# Of mteb: how each result was made.
+RUN_SETTINGS = "run_settings.jsonl"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
@@ -46,7 +50,8 @@ class StoredEncoder(AbsEncoder):
         self.mteb_model_meta = meta
         # By mteb's rules: prompts whose name is no task's, type of task's or role's are left out.
         self.model_prompts, _ = AbsEncoder.validate_task_to_prompt_name(
-            dict(embedder.model.prompts), raise_for_invalid_keys=False
+            {name: text for name, text in embedder.model.prompts.items() if text},
+            raise_for_invalid_keys=False,
         )
         self._embedder = embedder
         self._transform = transform
@@ -142,42 +147,56 @@ class Run:
 
     def score(self, task: AbsTask, method: Method) -> None:
         """Have mteb score one method on a task whose data is loaded."""
-        # Every method gets the state that mteb's random choices have in a task never run.
-        fresh = copy.copy(task)
-        fresh.rng_state, fresh.np_rng = copy.deepcopy((task.rng_state, task.np_rng))
-        encoder = StoredEncoder(
-            self.embedder,
-            self.meta(method),
-            method.for_task(lambda: set(texts_of(task.dataset))),
-            self.paper,
-        )
+        outcome: Outcome | None = None
+        if isinstance(task, AbsTaskAggregate):
+            parts = [self.result_path(part, method) for part in task.metadata.tasks]
+            result = task.combine_task_results([TaskResult.from_disk(path) for path in parts])
+        else:
+            result, outcome = self.run_mteb(task, method)
+        # The result last: where it is, all is.
+        save_outcome(self.outcome_path(task, method), outcome, task.metadata.main_score)
+        self.save_result(result, method, self.result_path(task, method))
+
+    def run_mteb(self, task: AbsTask, method: Method) -> tuple[TaskResult, Outcome | None]:
+        """The result of one task, and what it is made of."""
+        fresh = never_run(task)
+        transform = method.for_task(lambda: set(texts_of(task.dataset)))
+        encoder = StoredEncoder(self.embedder, self.meta(method), transform, self.paper)
         with tempfile.TemporaryDirectory() as folder:
             recorder = Recorder(fresh, Path(folder))
-            result: TaskResult = mteb.evaluate(
+            done = mteb.evaluate(
                 cast("EncoderProtocol", encoder),
                 fresh,
-                # A mean of tasks is made of what is there.
-                cache=self.cache if isinstance(task, AbsTaskAggregate) else None,
+                cache=None,
                 prediction_folder=recorder.predictions,
                 encode_kwargs=cast("EncodeKwargs", {"batch_size": self.embedder.batch_size}),
                 show_progress_bar=False,
                 co2_tracker=False,
-            ).task_results[0]
-            outcome = recorder.outcome(result)
-        metric = task.metadata.main_score
-        save_outcome(self.outcome_path(task, method), outcome, metric)
-        self.cache.save_to_cache(result, self.meta(method))
+            )
+            result: TaskResult = done.task_results[0]
+            return result, recorder.outcome(result)
+
+    def save_result(self, result: TaskResult, method: Method, path: Path) -> None:
+        """Have mteb write a result, and move its files to their place whole."""
+        scratch = self.out / ".saving"
+        remove(scratch)
+        fresh = scratch / path.relative_to(self.out)
+        fresh.parent.mkdir(parents=True)
+        settings = path.with_name(RUN_SETTINGS)
+        if settings.exists():
+            # mteb adds to what is there.
+            shutil.copy(settings, fresh.parent)
+        ResultCache(scratch).save_to_cache(result, self.meta(method))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file in sorted(fresh.parent.iterdir(), key=lambda file: file.name == path.name):
+            file.replace(path.with_name(file.name))
+        remove(scratch)
 
     def is_done(self, task: AbsTask, method: Method) -> bool:
         """Whether the output folder holds a task's whole result, of the same data."""
-        path = self.result_path(task, method)
         try:
-            found = TaskResult.from_disk(path)
-        except FileNotFoundError:
-            return False
-        except ValueError:
-            # Torn by a kill or a full disk.
-            path.unlink()
+            found = TaskResult.from_disk(self.result_path(task, method))
+        except (FileNotFoundError, ValueError):
             return False
         return (
             self.outcome_path(task, method).is_file()
@@ -201,6 +220,18 @@ class Run:
         """Beside the results, in the same layout."""
         path = self.result_path(task, method).relative_to(self.out / RESULTS)
         return self.out / OUTCOMES / path.with_suffix(".npz")
+
+
+def never_run(task: AbsTask) -> Any:
+    """A task on the same data, in the state that mteb's random choices start from."""
+    fresh: Any = copy.copy(task)
+    fresh.rng_state, fresh.np_rng = copy.deepcopy((task.rng_state, task.np_rng))
+    if isinstance(task, AbsTaskClassification) and hasattr(task, "_calculate_scores"):
+        # mteb hands scikit-learn a column that is read from the table row by row, 16 times for
+        # each of ten experiments: with 400,000 rows, half an hour a method.
+        calculate = fresh._calculate_scores
+        fresh._calculate_scores = lambda gold, predicted: calculate(np.asarray(gold[:]), predicted)
+    return fresh
 
 
 def parts_of(task: AbsTask) -> list[AbsTask]:

@@ -11,9 +11,11 @@ import numpy as np
 from mteb.abstasks import AbsTask
 from mteb.results import TaskResult
 
-from st_embfilter.evaluation.methods import RAW, Method
+from st_embfilter.evaluation.methods import FILTER, RAW, Method
 from st_embfilter.evaluation.outcomes import interval, load_outcome, resampled_scores
 from st_embfilter.evaluation.run import Run
+from st_embfilter.evaluation.task_lists import LOCAL
+from st_embfilter.model_card import MEASURED_OF
 
 # In the order and with the names of the paper's Table 1.
 CATEGORIES = {
@@ -128,6 +130,35 @@ def columns(scores: Sequence[Score]) -> dict[tuple[str, str, int], list[Score]]:
         groups.setdefault((score.model, score.method, score.dimensions), []).append(score)
     whole = max((len(group) for group in groups.values()), default=0)
     return {key: group for key, group in groups.items() if len(group) == whole}
+
+
+def card_results(
+    scores: Sequence[Score], manifest: dict[str, Any], about: dict[str, Any]
+) -> dict[str, Any]:
+    """An artifact's own scores as its model card takes them (``card: results`` of a recipe).
+
+    Args:
+        scores: Of one model.
+        manifest: The artifact's.
+        about: What was run.
+    """
+    own = [score for score in scores if score.method in (RAW, FILTER)]
+    return {
+        "command": about["command"],
+        "machine": about["machine"],
+        **{key: manifest[key] for key in MEASURED_OF},
+        "tasks": [
+            {
+                "name": task["name"],
+                "type": next(s.category for s in own if s.task == task["name"]),
+                "dataset": None if task["revision"].startswith(LOCAL) else task["dataset"],
+                "metric": next(s.metric for s in own if s.task == task["name"]),
+                "scores": {str(s.dimensions): s.score for s in own if s.task == task["name"]},
+            }
+            for task in about["tasks"]
+            if any(s.task == task["name"] for s in own)
+        ],
+    }
 
 
 def as_csv(scores: Sequence[Score]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from st_embfilter.evaluation.methods import RAW
 from st_embfilter.evaluation.scores import CATEGORIES, Score, averages, columns
+from st_embfilter.evaluation.task_lists import LOCAL
 
 UP, DOWN = "▲", "▼"
 
@@ -42,7 +43,7 @@ def describe(about: dict[str, Any]) -> str:
             f"{about['fit']['texts']:,} texts of {about['fit']['name']}, without those of the task "
             f"that is scored."
         )
-    if any(task["revision"].startswith("local-") for task in about["tasks"]):
+    if any(task["revision"].startswith(LOCAL) for task in about["tasks"]):
         lines.append(
             "Tasks were read from local files, which need not be all of mteb's: not for the "
             "leaderboard."
