@@ -1,7 +1,7 @@
 """Transformations of embeddings that are fitted on a sample: what EmbedFilter is compared with.
 
-Each takes a sample ``(n, d)`` and gives an :class:`Affine`. Unlike the filter, which is read from
-the model's own weights, they need text, and their result depends on which.
+A sample's :func:`principal_directions` give each of them, an :class:`Affine`. Unlike the filter,
+which is read from the model's own weights, they need text, and their result depends on which.
 """
 
 from typing import NamedTuple
@@ -32,54 +32,72 @@ class Affine(NamedTuple):
         return moved.astype(np.float32, copy=False)
 
 
-def mean_removal(sample: Floats) -> Affine:
+class Principal(NamedTuple):
+    """Mean and principal directions of a sample, in float64.
+
+    Args:
+        mean: ``(d,)``.
+        variances: ``(d,)``, descending.
+        directions: ``(d, d)``, a row each, in the variances' order.
+    """
+
+    mean: Floats
+    variances: Floats
+    directions: Floats
+
+    def first(self, k: int) -> Floats:
+        """The k directions of most variance ``(k, d)``.
+
+        Raises:
+            BandError: If k is out of range.
+        """
+        if not 1 <= k <= len(self.mean):
+            raise BandError(
+                f"the number of kept dimensions must be from 1 to {len(self.mean)}, not {k}"
+            )
+        return self.directions[:k]
+
+
+def principal_directions(sample: Floats) -> Principal:
+    """Of a sample of embeddings ``(n, d)``."""
+    mean = sample.mean(axis=0, dtype=np.float64)
+    centred = sample - mean
+    variances, columns = np.linalg.eigh(centred.T @ centred / len(sample))
+    return Principal(mean, np.maximum(variances[::-1], 0), columns.T[::-1])
+
+
+def mean_removal(principal: Principal) -> Affine:
     """Subtract the sample's mean."""
-    return Affine(sample.mean(axis=0, dtype=np.float64), None)
+    return Affine(principal.mean, None)
 
 
-def all_but_the_top(sample: Floats, removed: int | None = None) -> Affine:
+def all_but_the_top(principal: Principal, removed: int | None = None) -> Affine:
     """Subtract the mean, and the first principal directions (Mu and Viswanath, 2018).
 
     Args:
-        sample: ``(n, d)``.
+        principal: The sample's.
         removed: How many directions, by default ``d // 100`` as they recommend, at least one.
     """
-    mean, _, directions = principal_directions(sample)
-    top = directions[: removed or max(1, sample.shape[1] // 100)]
-    return Affine(mean, np.eye(sample.shape[1]) - top.T @ top)
+    width = len(principal.mean)
+    top = principal.first(removed or max(1, width // 100))
+    return Affine(principal.mean, np.eye(width) - top.T @ top)
 
 
-def pca(sample: Floats, k: int) -> Affine:
+def pca(principal: Principal, k: int) -> Affine:
     """The first k principal components."""
-    mean, _, directions = principal_directions(sample, k)
-    return Affine(mean, directions[:k])
+    return Affine(principal.mean, principal.first(k))
 
 
-def whitening(sample: Floats, k: int) -> Affine:
+def whitening(principal: Principal, k: int) -> Affine:
     """The first k principal components, each scaled to variance 1 (Su et al., 2021, Whitening-k).
 
     Raises:
         MisuseError: If the sample spans fewer than k directions.
     """
-    mean, variances, directions = principal_directions(sample, k)
+    kept, variances = principal.first(k), principal.variances
     if variances[k - 1] <= variances[0] * np.finfo(np.float32).eps:
         raise MisuseError(
-            f"the sample of {len(sample)} texts spans fewer than {k} directions: whitening to "
-            f"{k} dimensions needs more or more varied text"
+            f"the sample spans fewer than {k} directions: whitening to {k} dimensions needs more "
+            f"or more varied text"
         )
-    return Affine(mean, directions[:k] / np.sqrt(variances[:k, None]))
-
-
-def principal_directions(sample: Floats, k: int = 1) -> tuple[Floats, Floats, Floats]:
-    """Mean ``(d,)``, variances descending ``(d,)``, and directions as rows ``(d, d)``, in float64.
-
-    Raises:
-        BandError: If k is out of range.
-    """
-    width = sample.shape[1]
-    if not 1 <= k <= width:
-        raise BandError(f"the number of kept dimensions must be from 1 to {width}, not {k}")
-    mean = sample.mean(axis=0, dtype=np.float64)
-    centred = sample - mean
-    variances, columns = np.linalg.eigh(centred.T @ centred / len(sample))
-    return mean, np.maximum(variances[::-1], 0), columns.T[::-1]
+    return Affine(principal.mean, kept / np.sqrt(variances[:k, None]))

@@ -258,6 +258,31 @@ def test_a_killed_run_goes_on(
     assert scores == pytest.approx(expected, abs=1e-2)
 
 
+@pytest.mark.slow
+def test_a_full_disk_leaves_finished_tasks(
+    whole_artifact: Path, sets: Path, tmp_path: Path
+) -> None:
+    """The embeddings of the first task fit on the disk, those of the second don't."""
+    resource = pytest.importorskip("resource")
+
+    def fill_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    order = ["--tasks", "STS16,TopicsClustering"]
+    start = command(whole_artifact, sets, tmp_path / "out", *order)
+    full = subprocess.run(start, env=QUIET, capture_output=True, text=True, preexec_fn=fill_disk)
+    message = full.stderr.splitlines()[-1]
+    assert full.returncode == 1 and "Traceback" not in full.stderr, full.stderr
+    assert message.startswith("st-embfilter: error: ") and "can't be written" in message
+    kept = {path.name for path in (tmp_path / "out" / "results").rglob("*.json")}
+    assert kept == {"STS16.json", "model_meta.json"}
+    before = stored_keys(tmp_path / "out")
+    again = subprocess.run(start, env=QUIET, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    after = stored_keys(tmp_path / "out")
+    assert after[: len(before)] == before and len(set(after)) == len(after)
+
+
 def test_bad_input(
     run: Run, whole_artifact: Path, tiny_artifact: Path, tiny: Path, sets: Path, tmp_path: Path
 ) -> None:
@@ -284,13 +309,16 @@ def test_bad_input(
     start(tiny, "--data", sets)
     expected = (1, "no such folder, and not org/name on the hub")
     start(tmp_path / "none", "--data", sets)
-    expected = (2, "unknown baseline 'all'")  # it is a model's name otherwise
     expected = (2, "keeps 24 of 48 dimensions, and can't give 32")
     start(tiny_artifact, "--data", sets, "--ratios", "1.5")
     expected = (2, "the head band needs all singular directions", "--ratio 1")
     start(tiny_artifact, "--data", sets, "--against", "head")
     expected = (2, "pca is fitted on text: give some with --fit FILE")
     start(model, "--data", sets, "--against", "pca")
+    lines = tmp_path / "lines.txt"
+    lines.write_text("one\ntwo\n")
+    expected = (2, "whitening to 24 dimensions needs more than 24 texts: lines.txt has 2")
+    start(model, "--data", sets, "--against", "whitening", "--fit", lines)
     expected = (2, "filter ratio must be from 1")
     start(model, "--data", sets, "--ratios", "0.5")
     expected = (2, "'two' is not a number")

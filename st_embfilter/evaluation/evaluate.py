@@ -132,6 +132,7 @@ def evaluate(
             }
             for task in tasks
         ],
+        "notes": {task.metadata.name: task.note for task in tasks if hasattr(task, "note")},
         "failures": failures,
     }
     write_reports(out, scores, facts, manifests)

@@ -139,7 +139,15 @@ def retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
         return {"default": {TEST: {**parts, "relevant_docs": relevant, "top_ranked": None}}}
 
     metadata = new_metadata(folder.name, "Retrieval", "ndcg_at_10", languages)
-    return local_task(AbsTaskRetrieval, metadata, files, read)
+    task = local_task(AbsTaskRetrieval, metadata, files, read)
+    judged = read_judgements(files[TEST])
+    if unknown := judged.keys() - set(read_rows(files["queries"], ("_id",))["_id"]):
+        # As where judgements name queries by their place, and queries have other numbers.
+        task.note = (  # type: ignore[attr-defined]
+            f"{len(unknown)} of {len(judged)} judged queries are not in {files['queries'].name}: "
+            f"perhaps the judgements are of other queries than those of the same name"
+        )
+    return task
 
 
 def local_task(

@@ -8,7 +8,15 @@ from typing import Any, get_args
 import numpy as np
 
 from st_embfilter.bands import BandName, band_indices, kept_dimensions
-from st_embfilter.calibration import Affine, all_but_the_top, mean_removal, pca, whitening
+from st_embfilter.calibration import (
+    Affine,
+    Principal,
+    all_but_the_top,
+    mean_removal,
+    pca,
+    principal_directions,
+    whitening,
+)
 from st_embfilter.errors import MisuseError
 from st_embfilter.evaluation.embedder import Embedder, Embeddings, Evaluated
 
@@ -18,8 +26,8 @@ FILTER = "filter"
 RAW = "raw"
 BANDS = tuple(name for name in get_args(BandName) if name != "edge")
 # By what is fitted: those with a dimension to choose, and those that keep all.
-FITTED_TO_K: dict[str, Callable[[Embeddings, int], Affine]] = {"pca": pca, "whitening": whitening}
-FITTED: dict[str, Callable[[Embeddings], Affine]] = {
+FITTED_TO_K: dict[str, Callable[[Principal, int], Affine]] = {"pca": pca, "whitening": whitening}
+FITTED: dict[str, Callable[[Principal], Affine]] = {
     "mean-removal": mean_removal,
     "all-but-the-top": all_but_the_top,
 }
@@ -76,11 +84,20 @@ class FitSample:
             raise MisuseError(f"{name} holds no text to fit baselines on")
         self.texts = unique
         self.name = name
+        # Several baselines in a row are fitted on the same.
+        self._last: tuple[Embedder, list[str]] | None = None
+        self._principal: Principal
         self.digest = hashlib.sha256("\n".join(unique).encode()).hexdigest()[:8]
 
-    def without(self, texts: set[str]) -> list[str]:
-        """The sample's texts that a task does not have."""
-        return [text for text in self.texts if text not in texts]
+    def principal(self, embedder: Embedder, left_out: set[str]) -> Principal:
+        """Of the embeddings of the sample's texts but some."""
+        kept = [text for text in self.texts if text not in left_out]
+        if not kept:
+            raise MisuseError(f"all texts of {self.name} are the task's own: fit on others")
+        if (embedder, kept) != self._last:
+            embeddings = embedder(kept, describe=f"Encoding {self.name}")
+            self._principal, self._last = principal_directions(embeddings), (embedder, kept)
+        return self._principal
 
 
 def make_methods(
@@ -113,6 +130,14 @@ def make_methods(
         raise MisuseError(
             f"{evaluated.name} keeps {own} of {width} dimensions, and can't give {too_large[0]}: "
             f"give a larger τ, or build it with --ratio 1"
+        )
+    # Of other bands the first numbers are no band.
+    if evaluated.manifest.get("band", "edge") != "edge" and any(
+        k not in (own, width) for k in sizes
+    ):
+        raise MisuseError(
+            f"{evaluated.name} keeps the {evaluated.manifest['band']} band, which gives no other τ "
+            f"than its own, {width / own:g}"
         )
     if unknown := sorted(set(baselines) - set(BASELINES)):
         raise MisuseError(f"unknown baseline {unknown[0]!r}: use {', '.join(BASELINES)}")
@@ -164,12 +189,17 @@ def baseline(
     if sample is None:
         raise MisuseError(f"the baseline {name} is fitted on text: give some with --fit FILE")
 
-    def fit(left_out: set[str]) -> Transform:
-        embeddings = embedder(sample.without(left_out), describe=f"Encoding {sample.name}")
-        fitted = (
-            FITTED_TO_K[name](embeddings, k) if name in FITTED_TO_K else FITTED[name](embeddings)
+    if name == "whitening" and len(sample.texts) <= k:
+        raise MisuseError(
+            f"whitening to {k} dimensions needs more than {k} texts: {sample.name} has "
+            f"{len(sample.texts)}"
         )
-        return fitted.apply
+
+    def fit(left_out: set[str]) -> Transform:
+        principal = sample.principal(embedder, left_out)
+        if name in FITTED:
+            return FITTED[name](principal).apply
+        return FITTED_TO_K[name](principal, k).apply
 
     return Method(name, k, kwargs | {"fit": sample.digest}, fit=fit)
 

@@ -48,6 +48,7 @@ def describe(about: dict[str, Any]) -> str:
             "Tasks were read from local files, which need not be all of mteb's: not for the "
             "leaderboard."
         )
+    lines += [f"**{task}**: {note}." for task, note in about["notes"].items()]
     if about.get("failures"):
         lines += [f"**{task} failed**: {why}" for task, why in about["failures"].items()]
     return "  \n".join(lines)
