@@ -46,6 +46,7 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
     name = f"{(base_model or manifest['source']).rpartition('/')[2]}, EmbedFilter"
     width, k = len(manifest["singular_values"]), manifest["k"]
     results = facts.results if measured(manifest, facts.results or {}) else None
+    entries = list(index_entries(results, k)) if results else []
     data = ModelCardData(
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
@@ -60,8 +61,8 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
         license=facts.license or licence.id,
         license_name=facts.license_name or licence.name,
         license_link=facts.license_link or licence.link,
-        model_name=name if results else None,
-        eval_results=list(index_entries(results, k)) if results else None,
+        model_name=name if entries else None,
+        eval_results=entries or None,
     )
     smaller = [(f"{ratio}", width // ratio) for ratio in RATIOS if 0 < width // ratio < k]
     sizes = [(f"{width / k:.3g}", k), *smaller]
