@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from st_embfilter import build_model, save_pretrained
 
 mteb = pytest.importorskip("mteb", reason="mteb needs Python 3.11")
 from scipy.stats import spearmanr  # noqa: E402
+from threadpoolctl import threadpool_limits  # noqa: E402
 
 from st_embfilter.evaluation.evaluate import evaluate  # noqa: E402
 from st_embfilter.evaluation.local_data import local_tasks  # noqa: E402
@@ -30,6 +32,13 @@ from st_embfilter.evaluation.scores import Score  # noqa: E402
 
 # Another process may print the warnings of the libraries' own.
 QUIET = {**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For problems as small as these, threads that wait for each other take the most time."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

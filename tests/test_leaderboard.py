@@ -42,6 +42,11 @@ def test_from_a_published_model_to_a_submission(
     found = {
         (s["method"], s["dimensions"]): s["score"] for s in json.loads(measured.stdout)["scores"]
     }
+    # Of mteb's own data: the model card has it in its metadata.
+    card = json.loads((scores / f"card-{tiny_artifact.name}.json").read_text())
+    (task,) = card["tasks"]
+    assert (task["dataset"], task["metric"]) == ("mteb/sts16-sts", "cosine_spearman")
+    assert task["scores"]["24"] == found["filter", 24]
     send(data_hub, home, tiny_artifact)
     written = run(data_hub, home, "leaderboard", NAME, "--results", scores, "--out", out, "--json")
     assert written.returncode == 0, written.stderr

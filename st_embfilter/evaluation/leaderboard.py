@@ -15,7 +15,7 @@ from mteb.results import TaskResult
 
 from st_embfilter.errors import MisuseError, VerificationError
 from st_embfilter.evaluation.embedder import Evaluated, fingerprint
-from st_embfilter.evaluation.model_meta import make_meta
+from st_embfilter.evaluation.model_meta import make_meta, save_result
 from st_embfilter.evaluation.run import RESULTS
 from st_embfilter.evaluation.task_lists import LOCAL
 from st_embfilter.files import atomic_output
@@ -88,7 +88,7 @@ def write_submission(
                 left_out[result.task_name] = "was run on local files (--data)"
                 continue
             size = {"experiment_kwargs": kwargs, **kwargs} if kwargs else {}
-            cache.save_to_cache(result, meta.model_copy(update=size))
+            save_result(cache, result, meta.model_copy(update=size))
             tasks.add(result.task_name)
         if not tasks:
             reasons = "; ".join(f"{task} {why}" for task, why in left_out.items()) or "none at all"

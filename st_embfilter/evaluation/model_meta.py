@@ -1,10 +1,13 @@
 """What mteb and its leaderboard want to know of a model."""
 
+import json
 from typing import Any, get_args
 
 from huggingface_hub import ModelCard
+from mteb.cache import ResultCache
 from mteb.models import SentenceTransformerEncoderWrapper
 from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.results import TaskResult
 from mteb.types import Licenses
 
 from st_embfilter.evaluation.embedder import Evaluated
@@ -55,6 +58,16 @@ def make_meta(evaluated: Evaluated) -> ModelMeta:
         }
     # Built anew, not copied, so that mteb checks every entry.
     return ModelMeta(**(dict(ModelMeta.create_empty()) | facts))
+
+
+def save_result(cache: ResultCache, result: TaskResult, meta: ModelMeta) -> None:
+    """Have mteb write a result, with a ``model_meta.json`` that it reads without a warning."""
+    cache.save_to_cache(result, meta)
+    path = cache.get_task_result_path(result.task_name, meta).with_name("model_meta.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    # mteb writes it, and says that it is deprecated when it reads it.
+    content.pop("is_cross_encoder", None)
+    path.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
 def front_matter(evaluated: Evaluated) -> dict[str, Any]:

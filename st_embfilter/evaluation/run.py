@@ -23,7 +23,7 @@ from tqdm import tqdm
 from st_embfilter.errors import EmbFilterError, OutputWriteError
 from st_embfilter.evaluation.embedder import Embedder, Embeddings, Evaluated
 from st_embfilter.evaluation.methods import Method, Transform
-from st_embfilter.evaluation.model_meta import make_meta
+from st_embfilter.evaluation.model_meta import make_meta, save_result
 from st_embfilter.evaluation.outcomes import Outcome, Recorder, save_outcome
 from st_embfilter.files import remove
 
@@ -186,7 +186,7 @@ class Run:
         if settings.exists():
             # mteb adds to what is there.
             shutil.copy(settings, fresh.parent)
-        ResultCache(scratch).save_to_cache(result, self.meta(method))
+        save_result(ResultCache(scratch), result, self.meta(method))
         path.parent.mkdir(parents=True, exist_ok=True)
         for file in sorted(fresh.parent.iterdir(), key=lambda file: file.name == path.name):
             file.replace(path.with_name(file.name))
