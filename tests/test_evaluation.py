@@ -21,7 +21,7 @@ from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained
 
-mteb = pytest.importorskip("mteb", reason="mteb needs Python 3.11")
+mteb = pytest.importorskip("mteb", reason="needs st-embfilter[mteb]")
 from scipy.stats import spearmanr  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
@@ -367,3 +367,34 @@ def test_broken_data(run: Run, whole_artifact: Path, sets: Path, tmp_path: Path)
     again = run("evaluate", whole_artifact, "--data", data, "--out", data / "out")
     assert again.returncode == 0, again.stderr
     assert "| STS16 |" in (data / "out" / "scores.md").read_text()
+
+
+def test_a_mean_of_tasks_counts_once(whole_artifact: Path, sets: Path, tmp_path: Path) -> None:
+    """As CQADupstack, of twelve: its parts are scored, and the tables have their mean."""
+    from mteb.abstasks.aggregate_task_metadata import AggregateTaskMetadata
+    from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+    parts = local_tasks(sets, ["STS16", "TopicsClustering"], ["eng"])
+    parts[1].metadata = parts[1].metadata.model_copy(update={"type": "STS"})
+
+    class Both(AbsTaskAggregate):
+        metadata = AggregateTaskMetadata(
+            name="Both",
+            description="two tasks",
+            tasks=parts,
+            main_score="cosine_spearman",
+            type="STS",
+            eval_splits=["test"],
+        )
+
+    for _ in range(2):  # anew, and from what is there
+        done = evaluate([str(whole_artifact)], [Both()], tmp_path, ratios=(2,))
+        assert not done.failures, done.failures
+        (score,) = done.scores
+        found = mteb.ResultCache(tmp_path).load_results(load_experiments="match_name")
+        read = {r.task_name: 100 * r.get_score() for model in found for r in model.task_results}
+        assert read.keys() == {"STS16", "TopicsClustering", "Both"}
+        assert score.task == "Both" and score.low is None
+        assert score.score == pytest.approx(
+            (read["STS16"] + read["TopicsClustering"]) / 2, abs=1e-3
+        )

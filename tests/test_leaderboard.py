@@ -13,7 +13,7 @@ from hub_runs import NAME, client_environment, run, send
 from hub_server import Hub
 from hub_store import Blob, Repository
 
-mteb = pytest.importorskip("mteb", reason="mteb needs Python 3.11")
+mteb = pytest.importorskip("mteb", reason="needs st-embfilter[mteb]")
 from st_embfilter.evaluation.leaderboard import identifier, load_meta  # noqa: E402
 
 STS16 = "4d8694f8f0e0100860b497b999b3dbed754a0513"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("mteb", reason="mteb needs Python 3.11")
+pytest.importorskip("mteb", reason="needs st-embfilter[mteb]")
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
