@@ -18,6 +18,9 @@ import pytest
 from conftest import Run, fails
 from evaluation_data import write_rows, write_sets
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import StaticEmbedding
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from st_embfilter import build_model, save_pretrained
 
@@ -181,6 +184,30 @@ def test_tables_and_plot(evaluated: tuple[Path, list[Score]]) -> None:
     rows = (out / "scores.csv").read_text().splitlines()
     assert len(rows) == len(scores) + 1
     assert (out / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_models_are_scored_as_they_are(
+    whole_artifact: Path, tiny_artifact: Path, sets: Path, tmp_path: Path
+) -> None:
+    """An artifact of one τ, and a model of words that has no filter at all."""
+    tokenizer = WordLevel(
+        {word: i for i, word in enumerate(["?", "the", "and", "dog", "cat"])}, "?"
+    )
+    words = StaticEmbedding(Tokenizer(tokenizer), embedding_dim=8)
+    SentenceTransformer(modules=[words]).save(str(tmp_path / "words"))
+    done = evaluate(
+        [str(whole_artifact)],
+        local_tasks(sets, ["TopicsClustering"], ["eng"]),
+        tmp_path / "out",
+        ratios=(2,),
+        against=[str(tiny_artifact), str(tmp_path / "words")],
+    )
+    own, other, plain = done.scores
+    assert [s.method for s in done.scores] == ["filter", "as is", "as is"]
+    # The same filter, of the same language model.
+    assert (other.dimensions, plain.dimensions) == (24, 8)
+    assert other.score == pytest.approx(own.score, abs=1e-2) and plain.score != own.score
+    assert "| local/words | as is | 8 |" in (tmp_path / "out" / "scores.md").read_text()
 
 
 def test_the_papers_protocol_normalizes_but_for_classification(

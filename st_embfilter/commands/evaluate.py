@@ -88,6 +88,8 @@ def evaluate(
         from st_embfilter.evaluation.local_data import local_tasks
         from st_embfilter.evaluation.methods import BASELINES, RAW, FitSample
         from st_embfilter.evaluation.task_lists import benchmark_tasks, named_tasks
+    if not split(ratios):
+        raise MisuseError("give at least one filter ratio: --ratios 2")
     names = split(tasks)
     if bool(benchmark) == bool(names) and (benchmark or data is None):
         raise MisuseError("give either --benchmark or --tasks (or --data, for all tasks in it)")

@@ -96,6 +96,7 @@ def evaluate(
     manifests: dict[str, dict[str, Any]] = {}
     for name in (*models, *others):
         # One after the other: two language models at a time may be too much.
+        alone = name in others
         evaluated = load_evaluated(
             name, max_seq_length=PAPER_MAX_LENGTH if paper else None, device=device
         )
@@ -105,9 +106,8 @@ def evaluate(
             evaluated.unfiltered(), out / EMBEDDINGS, evaluated.revision, batch_size
         )
         try:
-            alone = name in others
             methods = make_methods(
-                evaluated, embedder, (1,) if alone else ratios, () if alone else baselines, sample
+                evaluated, embedder, () if alone else ratios, () if alone else baselines, sample
             )
             run = Run(evaluated, embedder, out, paper=paper)
             failures |= run.evaluate(methods, tasks)
@@ -115,7 +115,7 @@ def evaluate(
         finally:
             embedder.store.close()
         about.append(describe_model(evaluated))
-        if evaluated.manifest:
+        if evaluated.manifest and not alone:
             manifests[evaluated.name] = evaluated.manifest
     facts = {
         "command": command,

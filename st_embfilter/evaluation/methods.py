@@ -24,6 +24,8 @@ Transform = Callable[[Embeddings], Embeddings]
 # The model's own band is named so, whichever it is.
 FILTER = "filter"
 RAW = "raw"
+# A model that is only compared with.
+AS_IS = "as is"
 BANDS = tuple(name for name in get_args(BandName) if name != "edge")
 # By what is fitted: those with a dimension to choose, and those that keep all.
 FITTED_TO_K: dict[str, Callable[[Principal, int], Affine]] = {"pca": pca, "whitening": whitening}
@@ -115,7 +117,7 @@ def make_methods(
     Args:
         evaluated: The model.
         embedder: Its raw embeddings.
-        ratios: The filter ratios τ. 1 is the raw embedding.
+        ratios: The filter ratios τ. 1 is the raw embedding. None at all: only the model as it is.
         baselines: Some of :data:`BASELINES`.
         sample: Needed by those that are fitted.
 
@@ -125,6 +127,9 @@ def make_methods(
     """
     width = embedder.store.width
     own = len(evaluated.matrix) if evaluated.matrix is not None else width
+    if not ratios:
+        whole = evaluated.apply_filter if evaluated.filter is not None else unchanged
+        return [Method(AS_IS, own, {}, whole)]
     sizes = sorted({kept_dimensions(width, ratio=ratio) for ratio in ratios}, reverse=True)
     if too_large := [k for k in sizes if own < k < width]:
         raise MisuseError(
@@ -161,10 +166,15 @@ def raw_method(evaluated: Evaluated, width: int) -> Method:
     """
     matrix = evaluated.matrix
     if matrix is None:
-        return Method(RAW, width, {}, lambda raw: raw)
+        return Method(RAW, width, {}, unchanged)
     if len(matrix) == width:
         return Method(RAW, width, {}, evaluated.apply_filter)
-    return Method(RAW, width, {"method": RAW}, lambda raw: raw)
+    return Method(RAW, width, {"method": RAW}, unchanged)
+
+
+def unchanged(raw: Embeddings) -> Embeddings:
+    """The embeddings themselves."""
+    return raw
 
 
 def filter_method(evaluated: Evaluated, k: int) -> Method:
