@@ -95,7 +95,9 @@ def whitening(principal: Principal, k: int) -> Affine:
         MisuseError: If the sample spans fewer than k directions.
     """
     kept, variances = principal.first(k), principal.variances
-    if variances[k - 1] <= variances[0] * np.finfo(np.float32).eps:
+    # Below, a variance is no more than what rounding to float32 makes. Language models' outlier
+    # dimensions leave many that are small, and real.
+    if variances[k - 1] <= variances[0] * len(variances) * np.finfo(np.float32).eps ** 2:
         raise MisuseError(
             f"the sample spans fewer than {k} directions: whitening to {k} dimensions needs more "
             f"or more varied text"

@@ -36,6 +36,14 @@ def test_whitened_sample_has_the_identity_as_covariance(
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-4)
 
 
+def test_small_variances_are_no_reason_to_refuse() -> None:
+    """As beside a language model's outlier dimensions, a thousand times as large as the others."""
+    sample = make_sample(8, 0)
+    sample[:, 3] *= 1e4
+    white = whitening(principal_directions(sample.astype(np.float32)), 8).apply(sample)
+    np.testing.assert_allclose(white.T @ white / len(white), np.eye(8), atol=1e-3)
+
+
 @given(width=WIDTHS, seed=SEEDS, data=st.data())
 def test_pca_keeps_the_directions_of_most_variance(
     width: int, seed: int, data: st.DataObject

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from st_embfilter.evaluation.evaluate import evaluate  # noqa: E402
 from st_embfilter.evaluation.local_data import local_tasks  # noqa: E402
 from st_embfilter.evaluation.methods import BASELINES, FitSample  # noqa: E402
 from st_embfilter.evaluation.scores import Score  # noqa: E402
+from st_embfilter.evaluation.task_lists import benchmark_tasks  # noqa: E402
 
 # Another process may print the warnings of the libraries' own.
 QUIET = {**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
@@ -425,3 +427,18 @@ def test_a_mean_of_tasks_counts_once(whole_artifact: Path, sets: Path, tmp_path:
         assert score.score == pytest.approx(
             (read["STS16"] + read["TopicsClustering"]) / 2, abs=1e-3
         )
+
+
+def test_the_papers_tasks() -> None:
+    """As its Table 1 counts them, and the retrieval tasks that its appendix names."""
+    tasks = benchmark_tasks("paper")
+    counts = Counter(task.metadata.type for task in tasks)
+    assert counts == {
+        **{"STS": 10, "Classification": 12, "Clustering": 11, "PairClassification": 3},
+        **{"Reranking": 4, "Retrieval": 8, "Summarization": 1},
+    }
+    retrieval = {task.metadata.name for task in tasks if task.metadata.type == "Retrieval"}
+    assert retrieval == {
+        *("SciFact", "ArguAna", "NFCorpus", "FiQA2018", "QuoraRetrieval", "SCIDOCS"),
+        *("Touche2020", "TRECCOVID"),
+    }
