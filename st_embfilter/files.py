@@ -1,5 +1,6 @@
 """Outputs that appear whole, by rename, or not at all."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -73,6 +74,13 @@ def publish_permissions(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file():
             file.chmod(0o666 & ~umask)
+
+
+def digest_file(digest: "hashlib._Hash", path: Path) -> None:
+    """Add a file's content to a digest, without holding it in memory."""
+    with path.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
 
 
 @contextmanager

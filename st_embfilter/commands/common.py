@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from st_embfilter.errors import MissingDependencyError
+
 # What is said to a person goes to stderr: stdout is for --json.
 console = Console(stderr=True, highlight=False)
 
@@ -20,3 +22,18 @@ def fail(message: str, code: int) -> None:
     line = " ".join(message.split())
     print(f"st-embfilter: error: {line}", file=sys.stderr)
     sys.exit(code)
+
+
+def import_mteb() -> None:
+    """Raise :class:`MissingDependencyError` if mteb isn't installed."""
+    try:
+        import mteb  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "evaluation needs mteb: pip install 'st-embfilter[mteb]' (Python 3.11 or newer)"
+        ) from error
+
+
+def split(names: str | None) -> list[str]:
+    """What stands between commas."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]

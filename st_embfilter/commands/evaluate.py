@@ -10,7 +10,13 @@ from typing import Annotated, Literal
 import typer
 from rich.markdown import Markdown
 
-from st_embfilter.commands.common import DeviceOption, JsonOption, console
+from st_embfilter.commands.common import (
+    DeviceOption,
+    JsonOption,
+    console,
+    import_mteb,
+    split,
+)
 from st_embfilter.commands.encode import read_lines
 from st_embfilter.errors import DataError, MisuseError
 
@@ -127,23 +133,6 @@ def evaluate(
             f"{len(done.failures)} of {len(chosen)} tasks could not be scored (the others are "
             f"in {out}; the same command tries these again): {faults}"
         )
-
-
-def import_mteb() -> None:
-    """Raise :class:`MissingDependencyError` if mteb isn't installed."""
-    from st_embfilter.errors import MissingDependencyError
-
-    try:
-        import mteb  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "evaluation needs mteb: pip install 'st-embfilter[mteb]' (Python 3.11 or newer)"
-        ) from error
-
-
-def split(names: str | None) -> list[str]:
-    """What stands between commas."""
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def parse_ratio(text: str) -> float:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from st_embfilter.commands.common import JsonOption, console
-from st_embfilter.commands.evaluate import import_mteb, split
+from st_embfilter.commands.common import JsonOption, console, import_mteb, split
 from st_embfilter.errors import MisuseError
 
 

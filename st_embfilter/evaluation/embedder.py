@@ -16,11 +16,12 @@ from torch import nn
 from tqdm import tqdm
 
 from st_embfilter._compat import Dense
-from st_embfilter.errors import MisuseError, NonFiniteError, SourceNotFoundError
+from st_embfilter.errors import MisuseError, NonFiniteError
 from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore, Keys
-from st_embfilter.hub import download
+from st_embfilter.files import digest_file
 from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.pipeline import load_model
+from st_embfilter.verification import artifact_folder
 
 Role = Literal["query", "document"]
 Embeddings = NDArray[np.float32]
@@ -28,7 +29,6 @@ Embeddings = NDArray[np.float32]
 NOT_THE_MODEL = re.compile(
     rf"README\.md|.*\.png|\.git.*|\.cache/.*|{PROVENANCE_FILE}|o(nnx|penvino)/.*"
 )
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,11 @@ def load_evaluated(
         SourceNotFoundError: If it isn't there, or can't be loaded.
         MisuseError: If it is no embedding model.
     """
+    folder = artifact_folder(name).resolve()
     if Path(name).is_dir():
-        folder = Path(name).resolve()
         label, revision = f"local/{folder.name}", fingerprint(folder)
-    elif HUB_ID.fullmatch(name):
-        folder = download(name)
-        label, revision = name.partition("@")[0], folder.name
     else:
-        raise SourceNotFoundError(f"{name}: no such folder, and not org/name on the hub")
+        label, revision = name.partition("@")[0], folder.name
     if not (folder / "modules.json").is_file():
         raise MisuseError(
             f"{name} is not an embedding model: it has no modules.json. Of a causal language "
@@ -125,9 +122,7 @@ def fingerprint(folder: Path) -> str:
         name = file.relative_to(folder).as_posix()
         if file.is_file() and not NOT_THE_MODEL.fullmatch(name):
             digest.update(f"{name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
+            digest_file(digest, file)
     return digest.hexdigest()[:40]
 
 
@@ -146,7 +141,6 @@ class Embedder:
     ) -> None:
         self.model = model
         self.batch_size = batch_size
-        self.encoded = 0
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         width = model.encode("a", show_progress_bar=False).shape[-1]
         self.store = EmbeddingStore(
@@ -181,7 +175,6 @@ class Embedder:
             for batch in batches(todo, self.batch_size, describe):
                 embeddings = self.encode([texts[i] for i in batch], role, prompt)
                 self.store.append(keys[batch], embeddings)
-                self.encoded += len(batch)
         finally:
             self.store.index()
         return self.store.read(keys)

@@ -25,6 +25,7 @@ from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 
 from st_embfilter.errors import DataError, MisuseError
 from st_embfilter.evaluation.task_lists import LOCAL, named_task
+from st_embfilter.files import digest_file
 
 TEST = "test"
 PAIR = ("sentence1", "sentence2", "score")
@@ -169,9 +170,7 @@ def local_task(
     for part, path in files.items():
         if not path.is_file():
             raise DataError(f"{metadata.name} lacks its {part}: there is no {path}")
-        with path.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
+        digest_file(digest, path)
 
     def load_data(self: Any, *args: Any, **kwargs: Any) -> None:
         if not self.data_loaded:

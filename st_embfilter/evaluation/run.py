@@ -4,7 +4,8 @@ import copy
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,15 +121,16 @@ class Run:
         with tqdm(total=len(every) * len(methods), unit="score") as bar:
             for task in every:
                 bar.set_description(task.metadata.name)
-                todo = [method for method in methods if not self.is_done(task, method)]
+                todo = [method for method in methods if self.result(task, method) is None]
                 bar.update(len(methods) - len(todo))
                 if not todo:
                     continue
                 try:
                     if not isinstance(task, AbsTaskAggregate):
                         task.load_data()
+                    texts = texts_once(task)
                     for method in todo:
-                        self.score(task, method)
+                        self.score(task, method, texts)
                         bar.update()
                 except OutputWriteError:
                     raise
@@ -145,22 +147,23 @@ class Run:
                         task.unload_data()
         return failures
 
-    def score(self, task: AbsTask, method: Method) -> None:
+    def score(self, task: AbsTask, method: Method, texts: Callable[[], set[str]]) -> None:
         """Have mteb score one method on a task whose data is loaded."""
         outcome: Outcome | None = None
         if isinstance(task, AbsTaskAggregate):
             parts = [self.result_path(part, method) for part in task.metadata.tasks]
             result = task.combine_task_results([TaskResult.from_disk(path) for path in parts])
         else:
-            result, outcome = self.run_mteb(task, method)
+            result, outcome = self.run_mteb(task, method, method.for_task(texts))
         # The result last: where it is, all is.
         save_outcome(self.outcome_path(task, method), outcome, task.metadata.main_score)
         self.save_result(result, method, self.result_path(task, method))
 
-    def run_mteb(self, task: AbsTask, method: Method) -> tuple[TaskResult, Outcome | None]:
+    def run_mteb(
+        self, task: AbsTask, method: Method, transform: Transform
+    ) -> tuple[TaskResult, Outcome | None]:
         """The result of one task, and what it is made of."""
         fresh = never_run(task)
-        transform = method.for_task(lambda: set(texts_of(task.dataset)))
         encoder = StoredEncoder(self.embedder, self.meta(method), transform, self.paper)
         with tempfile.TemporaryDirectory() as folder:
             recorder = Recorder(fresh, Path(folder))
@@ -192,17 +195,18 @@ class Run:
             file.replace(path.with_name(file.name))
         remove(scratch)
 
-    def is_done(self, task: AbsTask, method: Method) -> bool:
-        """Whether the output folder holds a task's whole result, of the same data."""
+    def result(self, task: AbsTask, method: Method) -> TaskResult | None:
+        """A task's whole result, of the same data, if the output folder holds it."""
         try:
             found = TaskResult.from_disk(self.result_path(task, method))
         except (FileNotFoundError, ValueError):
-            return False
-        return (
+            return None
+        whole = (
             self.outcome_path(task, method).is_file()
             and found.is_mergeable(task)
             and not found.get_missing_evaluations(task)
         )
+        return found if whole else None
 
     def meta(self, method: Method) -> ModelMeta:
         """The model's ModelMeta, with what tells a method from the model as it is."""
@@ -239,6 +243,11 @@ def parts_of(task: AbsTask) -> list[AbsTask]:
     if isinstance(task, AbsTaskAggregate):
         return [part for one in task.metadata.tasks for part in parts_of(one)] + [task]
     return [task]
+
+
+def texts_once(task: AbsTask) -> Callable[[], set[str]]:
+    """Gives all texts of a task, gathered when they are first asked for."""
+    return cache(lambda: set(texts_of(task.dataset)))
 
 
 def texts_of(data: Any) -> Iterator[str]:

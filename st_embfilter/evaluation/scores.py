@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from mteb.abstasks import AbsTask
-from mteb.results import TaskResult
 
 from st_embfilter.evaluation.methods import FILTER, RAW, Method
 from st_embfilter.evaluation.outcomes import interval, load_outcome, resampled_scores
@@ -70,12 +69,11 @@ def collect(run: Run, methods: Sequence[Method], tasks: Iterable[AbsTask]) -> li
     """The scores of a run, task by task, of what is done."""
     scores = []
     for task in tasks:
-        done = [method for method in methods if run.is_done(task, method)]
+        found = {method.label: run.result(task, method) for method in methods}
+        results = {label: result for label, result in found.items() if result is not None}
+        done = [method for method in methods if method.label in results]
         # Every method's resamples at once: they are drawn anew for every task.
         resampled = {method.label: resamples(run, task, method) for method in done}
-        results = {
-            method.label: TaskResult.from_disk(run.result_path(task, method)) for method in done
-        }
         raw = next((method.label for method in done if method.name == RAW), None)
         for method in done:
             result = results[method.label]
