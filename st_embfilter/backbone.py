@@ -30,23 +30,48 @@ def load_transformer(
     Raises:
         CheckpointError: If transformers can't load it.
     """
+    common, dtype = loading_options(source), dtype_to_load(source, dtype)
+    with checked_loading(source), plain_checkpoint(source, dtype, common) as location:
+        if location != source.location:
+            common = {"trust_remote_code": False}  # A folder has no revision.
+        transformer = load_backbone(transformer_class, location, dtype, common)
+    tokenizer = transformer.tokenizer
+    if tokenizer is None:
+        raise CheckpointError(f"{source.name} has no tokenizer")
+    if source.gguf_file and source.folder:
+        forget_quantization(transformer.auto_model)
+        follow_gguf(tokenizer, tokenizer_settings(source.folder / source.gguf_file))
+    return transformer, tokenizer
+
+
+def loading_options(source: Source) -> dict[str, Any]:
+    """What transformers is told for model, tokenizer and configuration alike."""
+    # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if source.revision:
+        options["revision"] = source.revision
+    if source.gguf_file:
+        options["gguf_file"] = source.gguf_file
+    return options
+
+
+def dtype_to_load(source: Source, dtype: torch.dtype | str) -> torch.dtype | str:
+    """A dtype as it was asked for; a GGUF file has none that transformers could take as stored."""
+    return torch.float32 if source.gguf_file and dtype == "auto" else dtype
+
+
+@contextmanager
+def checked_loading(source: Source) -> Iterator[None]:
+    """Make one error of all that goes wrong when transformers loads a source inside the ``with``.
+
+    Raises:
+        CheckpointError: If transformers can't load it, or would draw some of its weights at random.
+    """
     if TRANSFORMERS_MAJOR < 5 and not source.gguf_file:
         refuse_rope_of_transformers_5(source)
-    # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
-    common: dict[str, Any] = {"trust_remote_code": False}
-    if source.revision:
-        common["revision"] = source.revision
-    if source.gguf_file:
-        common["gguf_file"] = source.gguf_file
-        dtype = torch.float32 if dtype == "auto" else dtype
     try:
-        with (
-            watch_missing_weights() as missing,
-            plain_checkpoint(source, dtype, common) as location,
-        ):
-            if location != source.location:
-                common = {"trust_remote_code": False}  # A folder has no revision.
-            transformer = load_backbone(transformer_class, location, dtype, common)
+        with watch_missing_weights() as missing:
+            yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise CheckpointError(f"{source.name} can't be loaded: {error}") from error
     if missing:
@@ -55,13 +80,6 @@ def load_transformer(
             f"({missing[0]}): is it whole, and of a quantization that transformers knows? (Before "
             f"5, transformers can't load Gemma 3 and 3n without their head: upgrade it)"
         )
-    tokenizer = transformer.tokenizer
-    if tokenizer is None:
-        raise CheckpointError(f"{source.name} has no tokenizer")
-    if source.gguf_file and source.folder:
-        forget_quantization(transformer.auto_model)
-        follow_gguf(tokenizer, tokenizer_settings(source.folder / source.gguf_file))
-    return transformer, tokenizer
 
 
 def follow_gguf(tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> None:

@@ -39,19 +39,24 @@ def plain_checkpoint(
         common: What transformers is told for model, tokenizer and configuration alike.
     """
     config = None if source.gguf_file else load_config(source)
-    quantization = getattr(config, "quantization_config", None) or {}
-    undo = UNDOING.get(str(quantization.get("quant_method")))
+    undo = undoing_options(config)
     if config is None or not (is_multimodal(config) or undo):
         yield source.location
         return
-    options = {**common, "quantization_config": undo(dequantize=True)} if undo else common
-    model: Any = AutoModel.from_pretrained(source.location, dtype=dtype, **options)
+    model: Any = AutoModel.from_pretrained(source.location, dtype=dtype, **common, **undo)
     tokenizer: Any = AutoTokenizer.from_pretrained(source.location, **common)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         plain_copy(text_decoder(model)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         del model
         yield folder
+
+
+def undoing_options(config: Any) -> dict[str, Any]:
+    """What transformers is told so that it undoes a configuration's quantization, where it can."""
+    quantization = getattr(config, "quantization_config", None) or {}
+    undo = UNDOING.get(str(quantization.get("quant_method")))
+    return {"quantization_config": undo(dequantize=True)} if undo else {}
 
 
 def text_decoder(model: Any) -> PreTrainedModel:
