@@ -15,26 +15,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from st_embfilter.causal_config import TRANSFORMERS_MAJOR, is_multimodal, load_config
+from st_embfilter.causal_config import load_config
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
 from st_embfilter.gguf_file import check_matrix, dequantize_rows, open_gguf
+from st_embfilter.head_tensor import find_head, find_word_embeddings
 from st_embfilter.quantized_head import REMEDY, Scale, find_scale, refuse_packed
 from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
 from st_embfilter.source import ADAPTER_CONFIG, Source, adapter_error, resolve_source
 
-# What the families call the matrix, as the end of the tensor's full name, or as the whole of it
-# where layers have such a tensor too.
-HEAD_NAMES = ("lm_head.weight", "embed_out.weight")
-WHOLE_HEAD_NAMES = ("output.weight", "head.weight")
-EMBEDDING_NAMES = (
-    "embed_tokens.weight",
-    "wte.weight",
-    "tokens_embed.weight",
-    "embed_in.weight",
-    "word_embeddings.weight",
-    "tok_embeddings.weight",
-    "embeddings.weight",
-)
 # One block is 16 MB once it is float64, whatever the stored dtype.
 BLOCK_ELEMENTS = 2 * 2**20
 
@@ -96,6 +84,19 @@ class Unembedding:
         """As :meth:`from_pretrained`, from a resolved source."""
         return _from_gguf(source) if source.gguf_file else _from_safetensors(source)
 
+    @classmethod
+    def from_word_embeddings(cls, source: Source) -> "Unembedding":
+        """The input embeddings of a model without a head, such as BERT, in the place of W_U.
+
+        Such an encoder was pretrained with a head that is tied to them.
+
+        Raises:
+            NoUnembeddingError: If there is no such matrix, or more than one.
+            CheckpointError: If files are missing, corrupt, truncated or not safetensors.
+        """
+        files = _tensor_files(source)
+        return _from_tensor(source, files, find_word_embeddings(source.name, list(files)), {})
+
     def row_blocks(self, progress: bool = False) -> Iterator[Tensor]:
         """W_U's rows in order, as ``(rows, d)`` tensors at the stored dtype.
 
@@ -142,10 +143,14 @@ class Unembedding:
 
 def _from_safetensors(source: Source) -> Unembedding:
     config = load_config(source)
-    shards = _shards(source)
-    files = {name: file for file, names in shards.items() for name in names}
-    refuse_packed(source.name, files)
-    name = _choose_tensor(source.name, list(files), *_is_tied(config))
+    files = _tensor_files(source)
+    name = find_head(source.name, list(files), config)
+    return _from_tensor(source, files, name, getattr(config, "quantization_config", None) or {})
+
+
+def _from_tensor(
+    source: Source, files: dict[str, str], name: str, quantization: dict[str, Any]
+) -> Unembedding:
     tensor = _find(source, files, name)
     scale_name = find_scale(source.name, name, files)
     shape = _check_matrix(source.name, name, tensor, scaled=scale_name is not None)
@@ -153,8 +158,7 @@ def _from_safetensors(source: Source) -> Unembedding:
     if scale_name:
         found = _find(source, files, scale_name)
         (values,) = _read(source, files[scale_name], replace(found, shape=(1, found.size)), 1)
-        settings = getattr(config, "quantization_config", None) or {}
-        scale = Scale.of(scale_name, values[1].reshape(found.shape), shape, settings)
+        scale = Scale.of(scale_name, values[1].reshape(found.shape), shape, quantization)
 
     def read(rows: int) -> Iterator[tuple[bytearray, Tensor]]:
         first = 0
@@ -181,6 +185,13 @@ def _read(
         yield from read_rows(file, tensor, rows, f"{source.name}/{filename}")
 
 
+def _tensor_files(source: Source) -> dict[str, str]:
+    """For the name of each tensor, the file that holds it."""
+    files = {name: file for file, names in _shards(source).items() for name in names}
+    refuse_packed(source.name, files)
+    return files
+
+
 def _shards(source: Source) -> dict[str, list[str]]:
     """The names of the tensors in each safetensors file."""
     # The order is transformers'. What is in the local cache needs no hub.
@@ -204,39 +215,6 @@ def _shards(source: Source) -> dict[str, list[str]]:
     raise CheckpointError(
         f"{source.name} has no model.safetensors: pickled weights (.bin) are not read. Save it "
         f"with transformers' save_pretrained, which writes safetensors"
-    )
-
-
-def _is_tied(config: Any) -> tuple[bool, bool]:
-    """Whether the head is the input embedding, and whether a stored head counts all the same."""
-    # Not every configuration has the field.
-    tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
-    if is_multimodal(config):
-        # The whole and its text part may say different things, and either may be left as it was.
-        return True, True
-    # A tied head may be stored as well. If it differs, transformers takes it from 5.0 on.
-    return tied, TRANSFORMERS_MAJOR >= 5
-
-
-def _choose_tensor(source: str, names: list[str], tied: bool, stored_head_counts: bool) -> str:
-    """W_U's name: the head's, or where it is tied the input embedding's."""
-    preferred = [HEAD_NAMES, EMBEDDING_NAMES]
-    if not stored_head_counts:
-        preferred.reverse()
-    for endings in preferred if tied else [HEAD_NAMES]:
-        whole = endings + WHOLE_HEAD_NAMES if endings == HEAD_NAMES else endings
-        nested = tuple(f".{ending}" for ending in endings)
-        found = [n for n in names if n in whole] or [n for n in names if n.endswith(nested)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise NoUnembeddingError(
-                f"{source} has more than one matrix that may be W_U: {', '.join(sorted(found))}"
-            )
-    raise NoUnembeddingError(
-        f"{source} holds no unembedding matrix ({'tied' if tied else 'untied'} head, looked for "
-        f"{', '.join(HEAD_NAMES + WHOLE_HEAD_NAMES + EMBEDDING_NAMES * tied)}): is it a backbone "
-        f"saved without its head?"
     )
 
 
