@@ -37,6 +37,10 @@ class OutputExistsError(MisuseError, FileExistsError):
     """The output is already there. Nothing is ever overwritten."""
 
 
+class TokenTableError(MisuseError):
+    """A table of token frequencies can't be read, or is of another vocabulary."""
+
+
 class RecipeError(MisuseError):
     """A recipe can't be read, or holds what a recipe doesn't."""
 
