@@ -1,7 +1,7 @@
 """Which tokens an embedding writes, read through W_U (Logit Lens), and how frequent they are.
 
 The logits of an embedding ``h`` are ``h W_Uᵀ``: what the language model would say next, if it
-stopped at ``h`` (arXiv 2606.07502, Section 3.1). A model that scales or soft-caps its logits orders
+stopped at ``h`` (arXiv 2606.07502). A model that scales or soft-caps its logits orders
 tokens just the same.
 """
 
