@@ -12,6 +12,7 @@ from st_embfilter.commands.demo import demo
 from st_embfilter.commands.encode import encode
 from st_embfilter.commands.evaluate import evaluate
 from st_embfilter.commands.export import export
+from st_embfilter.commands.inspect import inspect
 from st_embfilter.commands.leaderboard import leaderboard
 from st_embfilter.commands.publish import publish
 from st_embfilter.commands.verify import verify
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-for command in (build, verify, publish, encode, export, evaluate, leaderboard, demo):
+for command in (build, inspect, verify, publish, encode, export, evaluate, leaderboard, demo):
     app.command()(command)
 
 

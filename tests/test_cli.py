@@ -22,7 +22,8 @@ def test_as_its_own_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["build"], ["encode"], ["verify"], ["publish"], ["export"], ["demo"]]
+    "command",
+    [[], ["build"], ["encode"], ["verify"], ["publish"], ["export"], ["demo"], ["inspect"]],
 )
 def test_help_teaches(run: Run, command: list[str]) -> None:
     result = run(*command, "--help")
