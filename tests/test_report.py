@@ -286,8 +286,8 @@ def test_page_is_whole_and_escaped(inspection: Inspection, tmp_path: Path) -> No
     checker = Checker()
     checker.feed(html)
     assert not checker.open and checker.images == 4
-    # In title, heading, three facts and the first sample.
-    assert checker.text.count(NASTY) == 6
+    # In title, heading, three facts, the first finding and the first sample.
+    assert checker.text.count(NASTY) == 7
     assert "url(" not in html and "@import" not in html
     for finding in read(nasty):
         assert finding.claim in checker.text and finding.text in checker.text

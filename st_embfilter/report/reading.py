@@ -62,9 +62,10 @@ def read_frequent(inspection: Inspection) -> Finding:
         1,
         "Without the filter, embeddings lie near frequent tokens",
         grade(share / chance, CLEAR, SOME),
-        f"{share:.0%} of the {inspection.top} tokens of the largest logits are among the "
+        f"Of an embedding's {inspection.top} top tokens by logit, {share:.0%} are among the "
         f"{inspection.most_frequent:,} most frequent; by chance it would be {chance:.0%}. By "
-        f"cosine with the rows of W_U it is {inspection.by_cosine.frequent.before:.0%}.",
+        f"cosine with the rows of W_U it is {inspection.by_cosine.frequent.before:.0%}. "
+        f"(Frequencies: {inspection.distribution}.)",
         {
             "share": share,
             "chance": chance,
