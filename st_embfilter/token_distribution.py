@@ -103,7 +103,7 @@ def read_table(path: Path, tokenizer: PreTrainedTokenizerBase, size: int) -> Ten
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TokenTableError(f"{path} can't be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenTableError(f"{path} is not JSON in UTF-8: {error}") from error
     if not isinstance(table, dict | list):
         raise TokenTableError(f"{path} is neither an object {{token: count}} nor a list of counts")

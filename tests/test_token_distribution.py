@@ -101,6 +101,7 @@ def test_tables(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ('"text"', "neither an object"),
         ("{}", "counts no token"),
         ('{"a": 0}', "counts no token"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
@@ -76,13 +75,13 @@ def find_subject(
         EmbFilterError: One of its other kinds, see :meth:`Unembedding.from_pretrained`.
     """
     resolved = resolve_source(source, revision)
-    folder = resolved.folder or Path()
-    trained = bool(resolved.folder) and (folder / "modules.json").is_file()
-    if trained and (folder / PROVENANCE_FILE).is_file():
-        raise MisuseError(
-            f"{source} is an artifact, with its filter: inspect the language model it is built from"
-        )
-    if trained:
+    folder = None if resolved.gguf_file else resolved.folder
+    if folder and (folder / "modules.json").is_file():
+        if (folder / PROVENANCE_FILE).is_file():
+            raise MisuseError(
+                f"{source} is an artifact, with its filter: inspect the language model it is built "
+                f"from"
+            )
         if prompt is not None:
             raise MisuseError(f"{source} is an embedding model, used as it is: leave out --prompt")
         unembedding = Unembedding.from_word_embeddings(resolved)
