@@ -121,7 +121,7 @@ def save_pretrained(
         )
         manifest = make_manifest(model, filter_module, tokenizer, thin)
         write_json(folder / PROVENANCE_FILE, manifest)
-        save_picture(folder / PICTURE, manifest["singular_values"], manifest["indices"])
+        save_picture(folder / PICTURE, manifest)
         licence = read_licence(origin) if origin else Licence()
         for name, content in licence.files.items():
             (folder / name).write_bytes(content)

@@ -15,6 +15,11 @@ from st_embfilter.errors import BandError
 
 BandName = Literal["edge", "head", "tail", "mid", "random"]
 BAND_NAMES: tuple[str, ...] = get_args(BandName)
+# Not a choice of directions: each is weighted by what a sample of embeddings shows of it (see
+# calibration.py).
+AUTO: Literal["auto"] = "auto"
+# Those of which an embedding's first j numbers are the filter for j dimensions.
+NESTED = ("edge", AUTO)
 
 
 def kept_dimensions(width: int, ratio: float | None = None, k: int | None = None) -> int:
@@ -100,5 +105,10 @@ def band_indices(
         case "random":
             chosen = np.random.default_rng(seed).permutation(width)[:k]
             return sorted(int(index) for index in chosen)
+        case "auto":
+            raise BandError(
+                "the band auto is no choice of directions, it is made of embeddings: use "
+                "build_model(..., band='auto') or FilterModule.from_sample"
+            )
         case _:
             raise BandError(f"unknown band {band!r}: use one of {', '.join(BAND_NAMES)}")

@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from st_embfilter._compat import SAVED_DENSE_MODULE, Dense
-from st_embfilter.bands import BandName, band_indices, kept_dimensions
+from st_embfilter.bands import AUTO, BandName, band_indices, kept_dimensions
+from st_embfilter.calibration import automatic_filter, principal_directions
 from st_embfilter.errors import PipelineError, WidthError
 from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.source import Source
@@ -108,6 +112,51 @@ class FilterModule(Dense):
         module.linear.weight.data = spectrum.rows(indices)
         return module
 
+    @classmethod
+    def from_sample(
+        cls,
+        spectrum: Spectrum,
+        sample: NDArray[np.float32],
+        *,
+        ratio: float | None = None,
+        k: int | None = None,
+        calibration: dict[str, Any] | None = None,
+    ) -> "FilterModule":
+        """Take the filter of the band ``auto`` from a spectrum and a sample of raw embeddings.
+
+        Args:
+            spectrum: The model's.
+            sample: ``(n, d)``, of the very pipeline that the filter is for, a few hundred at least.
+            ratio: The filter ratio τ: ``k = d // τ`` dimensions are kept. 2 if neither this nor
+                ``k`` is given.
+            k: The number of kept dimensions.
+            calibration: What the sample is of, for an artifact's manifest; JSON values.
+
+        Raises:
+            BandError: If ratio or k don't fit the model's width.
+            WidthError: If the sample is of another width.
+            MisuseError: If the sample doesn't vary.
+        """
+        kept = choose_dimensions(spectrum.width, ratio, k)
+        if sample.shape[1] != spectrum.width:
+            raise WidthError(
+                f"the sample's embeddings are {sample.shape[1]} wide, the spectrum "
+                f"{spectrum.width}: they must be of one language model"
+            )
+        directions = spectrum.right_singular_vectors.numpy()
+        matrix, weights = automatic_filter(directions, principal_directions(sample))
+        provenance = {
+            **spectrum.provenance,
+            "band": AUTO,
+            "ratio": spectrum.width / kept,
+            "weights": weights.tolist(),
+            "calibration": calibration or {"texts": len(sample)},
+            "singular_values": spectrum.singular_values.tolist(),
+        }
+        module = cls(spectrum.width, kept, provenance)
+        module.linear.weight.data = torch.from_numpy(matrix[:kept].astype(np.float32))
+        return module
+
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Filter ``features["sentence_embedding"]``, ``(batch, d)`` to ``(batch, k)``.
 
@@ -203,9 +252,14 @@ def choose_indices(
     """The kept directions for the arguments of :meth:`FilterModule.from_pretrained`."""
     if not isinstance(band, str):
         return band_indices(width, len(band), band)
+    return band_indices(width, choose_dimensions(width, ratio, k), band, seed)
+
+
+def choose_dimensions(width: int, ratio: float | None, k: int | None) -> int:
+    """The number of kept dimensions, of τ = 2 if neither is given."""
     if ratio is None and k is None:
         ratio = DEFAULT_RATIO
-    return band_indices(width, kept_dimensions(width, ratio, k), band, seed)
+    return kept_dimensions(width, ratio, k)
 
 
 def compute_spectrum(unembedding: Unembedding, progress: bool = False) -> Spectrum:

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from st_embfilter.bands import AUTO, NESTED
 from st_embfilter.layout import REPOSITORY
 from st_embfilter.licence import Licence
 from st_embfilter.prompts import PROMPTS, Prompts
@@ -17,7 +18,7 @@ RATIOS = (1, 2, 4, 8, 16)
 # What must be the same for results to be of a model.
 MEASURED_OF = ("sha256", "band", "prompt", "form")
 # Of the manifest's entries.
-NOT_AS_IT_IS = ("singular_values", "shape", "prompt", "prompts", "probes")
+NOT_AS_IT_IS = ("singular_values", "weights", "shape", "prompt", "prompts", "probes")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
         if base_model
         else f"**{manifest['source']}**",
         width=width,
-        nested=manifest["band"] == "edge",
+        nested=manifest["band"] in NESTED,
         sizes=sizes,
         results=results,
         columns=[
@@ -109,7 +110,8 @@ def relation(manifest: dict[str, Any]) -> str:
 
 def measured(manifest: dict[str, Any], results: dict[str, Any]) -> bool:
     """Whether results were measured of this very model, up to its number of dimensions."""
-    return all(results.get(key) == manifest[key] for key in MEASURED_OF)
+    keys = (*MEASURED_OF, "calibration")
+    return all(results.get(key) == manifest.get(key) for key in keys)
 
 
 def index_entries(results: dict[str, Any], k: int) -> Any:
@@ -152,6 +154,7 @@ def build_command(manifest: dict[str, Any]) -> str:
         "dims": manifest["k"],
         "band": ",".join(map(str, manifest["indices"])) if band == "indices" else band,
         "seed": manifest["seed"] if band == "random" else None,
+        "calibration": "FILE" if band == AUTO and not manifest["calibration"]["own"] else None,
         "prompt": names.get(manifest["prompt"], manifest["prompt"]),
         **{
             f"{name}-prompt": names.get(template, template)

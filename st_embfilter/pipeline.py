@@ -8,11 +8,17 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter._compat import Pooling, Transformer, embedding_dimension, set_text_only
+from st_embfilter.automatic import calibration_texts, fit_filter
 from st_embfilter.backbone import load_transformer
-from st_embfilter.bands import BandName, kept_dimensions
+from st_embfilter.bands import AUTO, BandName, kept_dimensions
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 from st_embfilter.exact_transformer import ExactTransformer
-from st_embfilter.filter_module import FilterModule, choose_indices, compute_spectrum
+from st_embfilter.filter_module import (
+    FilterModule,
+    choose_dimensions,
+    choose_indices,
+    compute_spectrum,
+)
 from st_embfilter.gguf_file import parsed_once
 from st_embfilter.layout import holds_only_our_code, names_other_code
 from st_embfilter.prompt_tokenizer import bake_template, exact_tokenizer, room_for_text
@@ -34,8 +40,9 @@ def build_model(
     *,
     ratio: float | None = None,
     k: int | None = None,
-    band: BandName | Sequence[int] = "edge",
+    band: BandName | Literal["auto"] | Sequence[int] = "edge",
     seed: int = 0,
+    calibration: Sequence[str] | None = None,
     prompt: str = DEFAULT_PROMPT,
     query_prompt: str | None = None,
     document_prompt: str | None = None,
@@ -57,9 +64,12 @@ def build_model(
         ratio: The filter ratio τ: ``k = d // τ`` dimensions are kept. 2 if neither this nor ``k``
             is given.
         k: The number of kept dimensions.
-        band: ``edge`` (the paper's), ``head``, ``tail``, ``mid``, ``random``, or indices of
-            singular directions.
+        band: ``edge`` (the paper's), ``auto`` (weighted by a sample of embeddings, see
+            :func:`~st_embfilter.calibration.automatic_filter`), ``head``, ``tail``, ``mid``,
+            ``random``, or indices of singular directions.
         seed: For ``random``.
+        calibration: For ``auto``: a few hundred texts of any kind, at least 100. Where there are
+            none, the language model writes its own, which takes minutes on a CPU.
         prompt: A name of ``prompts.PROMPTS``, or a template with one ``{text}`` (the last token is
             pooled) or two (as Echo).
         query_prompt: What ``encode_query`` uses instead, if not ``prompt``.
@@ -91,9 +101,17 @@ def build_model(
         unembedding = Unembedding.from_source(resolved)
         width = unembedding.shape[1]
         # Checked before the backbone is loaded, which may take minutes.
-        choose_indices(width, ratio, k, band, seed)
+        if band == AUTO:
+            choose_dimensions(width, ratio, k)
+        else:
+            choose_indices(width, ratio, k, band, seed)
+            if calibration is not None:
+                raise MisuseError(f"only the band auto is calibrated, not {band}")
         if spectrum is not None and spectrum.width != width:
             raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
+        if band == AUTO:
+            # Before the backbone: of a large model there is not the room for two.
+            texts = calibration_texts(resolved, calibration, dtype, device, progress)
         # The backbone first: of a hub repository, W_U is then read from the local cache.
         transformer, tokenizer = load_transformer(
             resolved, ExactTransformer if format == "exact" else Transformer, dtype
@@ -112,19 +130,19 @@ def build_model(
         set_text_only(transformer, baked)
         transformer.max_seq_length = baked.model_max_length
     spectrum = spectrum or compute_spectrum(unembedding, progress)
-    filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
-    filter_module.source = resolved
     model = SentenceTransformer(
-        modules=[
-            transformer,
-            Pooling(width, pooling_mode=pooling_mode),
-            filter_module,
-        ],
+        modules=[transformer, Pooling(width, pooling_mode=pooling_mode)],
         device=device,
         prompts=carried.fronts if carried else prompts.named,
         default_prompt_name=carried.default if carried else None,
-    )
-    return model.eval()
+    ).eval()
+    if band == AUTO:
+        filter_module = fit_filter(model, spectrum, texts, ratio=ratio, k=k, progress=progress)
+    else:
+        filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
+    filter_module.source = resolved
+    model.append(filter_module.to(model.device))
+    return model
 
 
 def tokenizer_class(source: Source) -> str:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from st_embfilter._compat import Pooling, pooling_modes
+from st_embfilter.bands import NESTED
 from st_embfilter.exact_transformer import NAMED_TEMPLATES_KEY, TEMPLATE_KEY
 from st_embfilter.layout import POOLING_KEYS
 from st_embfilter.prompt_tokenizer import bake_template
@@ -25,7 +26,7 @@ def write_backbone(backbone: PreTrainedModel, folder: Path, band: str) -> None:
     backbone.save_pretrained(folder)
     config_path = folder / "config.json"
     config = portable_config(json.loads(config_path.read_text()))
-    if band == "edge":
+    if band in NESTED:
         # vLLM takes a request's `dimensions` only of a model that says it is nested.
         config["is_matryoshka"] = True
     write_json(config_path, config)

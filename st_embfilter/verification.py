@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from st_embfilter.artifact import encode_probes
-from st_embfilter.bands import band_indices
+from st_embfilter.bands import AUTO, band_indices
 from st_embfilter.errors import MissingDependencyError, SourceNotFoundError, VerificationError
 from st_embfilter.hub import download
 from st_embfilter.layout import (
@@ -61,7 +61,7 @@ class Check:
 
 
 def verify(path: str | Path) -> list[Check]:
-    """Check an artifact's files, shapes, orthonormal rows, provenance and probe embeddings.
+    """Check an artifact's files, shapes, rows, provenance and probe embeddings.
 
     Args:
         path: The artifact's folder, or one on the hub: ``org/name`` or ``org/name@revision``.
@@ -163,7 +163,7 @@ def is_exact(folder: Path) -> bool:
 
 
 def check_matrix(folder: Path) -> str:
-    """The filter has the shape that the configurations say, and orthonormal rows."""
+    """The filter has the shape that the configurations say, and the rows of its band."""
     weight = filter_weight(folder)
     dense = read_json(folder / "2_Dense" / "config.json")
     pooling = read_json(folder / "1_Pooling" / "config.json")
@@ -175,10 +175,14 @@ def check_matrix(folder: Path) -> str:
     )
     require(weight.dtype == torch.float32, f"is stored as {weight.dtype}, not float32")
     require(bool(weight.isfinite().all()), "holds NaN or infinity")
+    size = f"{shape[0]} × {shape[1]} float32"
+    if read_json(folder / PROVENANCE_FILE)["band"] == AUTO:
+        require(bool(weight.any(dim=1).all()), "has rows that are all zeros")
+        return f"{size}, weighted"
     rows = weight.double()
     error = float((rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype)).abs().max())
     require(error <= ORTHONORMAL_TOLERANCE, f"its rows are not orthonormal (error {error:.1e})")
-    return f"{shape[0]} × {shape[1]} float32, rows orthonormal to {error:.1e}"
+    return f"{size}, rows orthonormal to {error:.1e}"
 
 
 def check_provenance(folder: Path) -> str:
@@ -204,10 +208,23 @@ def check_provenance(folder: Path) -> str:
         len(values) == width and values == sorted(values, reverse=True) and values[-1] >= 0,
         f"doesn't list {width} descending singular values",
     )
+    check_band(manifest, k, width)
+    return f"{manifest['source']}, {manifest['tensor']}, {manifest['band']} band"
+
+
+def check_band(manifest: dict[str, Any], k: int, width: int) -> None:
+    """The directions that a manifest lists, or their weights, are its band's."""
+    if manifest["band"] == AUTO:
+        weights = manifest["weights"]
+        require(
+            len(weights) == width and all(0 <= weight <= 1 for weight in weights),
+            f"doesn't weight {width} directions from 0 to 1",
+        )
+        require(manifest["calibration"]["texts"] > 0, "doesn't say what it was calibrated on")
+        return
     band = manifest["indices"] if manifest["band"] == "indices" else manifest["band"]
     expected = band_indices(width, k, band, manifest["seed"])
     require(manifest["indices"] == expected, f"lists directions that are not the {band} band")
-    return f"{manifest['source']}, {manifest['tensor']}, {manifest['band']} band"
 
 
 def check_probes(folder: Path) -> str:

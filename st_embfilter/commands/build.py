@@ -43,10 +43,18 @@ def build(
     band: Annotated[
         str,
         typer.Option(
-            help="What is removed: edge (the paper's: both ends of the spectrum), and for "
-            "comparison head, tail, mid, random; or the kept directions, as 3,4,5."
+            help="What is removed: edge (the paper's: both ends of the spectrum); auto (each "
+            "direction weighted by how far the model's embeddings of sample texts differ in it); "
+            "for comparison head, tail, mid, random; or the kept directions, as 3,4,5."
         ),
     ] = "edge",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --band auto: a file of texts, one a line, 400 or more of any kind. Without "
+            "it the language model writes its own, which takes minutes on a CPU."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="For --band random.")] = 0,
     prompt: Annotated[
         str,
@@ -126,6 +134,7 @@ def build(
         from st_embfilter.recipes import read_recipe
         from st_embfilter.source import resolve_source
         from st_embfilter.thin import check_base
+        from st_embfilter.token_distribution import read_texts
 
     if thin:
         check_base(resolve_source(source, revision))  # Before minutes of work.
@@ -137,6 +146,7 @@ def build(
         k=dims,
         band=parse_band(band),
         seed=seed,
+        calibration=list(read_texts(calibration)) if calibration else None,
         prompt=prompt,
         query_prompt=query_prompt,
         document_prompt=document_prompt,

@@ -7,11 +7,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from st_embfilter.bands import BandName, band_indices, kept_dimensions
+from st_embfilter.bands import AUTO, NESTED, BandName, band_indices, kept_dimensions
 from st_embfilter.calibration import (
     Affine,
     Principal,
     all_but_the_top,
+    automatic_filter,
     mean_removal,
     pca,
     principal_directions,
@@ -33,7 +34,7 @@ FITTED: dict[str, Callable[[Principal], Affine]] = {
     "mean-removal": mean_removal,
     "all-but-the-top": all_but_the_top,
 }
-BASELINES = (RAW, *BANDS, "truncate", *FITTED_TO_K, *FITTED)
+BASELINES = (RAW, *BANDS, "truncate", *FITTED_TO_K, *FITTED, AUTO)
 # A covariance of d ≤ 8192 directions is known well enough from so many.
 MAX_FIT_TEXTS = 20_000
 
@@ -137,7 +138,7 @@ def make_methods(
             f"give a larger τ, or build it with --ratio 1"
         )
     # Of other bands the first numbers are no band.
-    if evaluated.manifest.get("band", "edge") != "edge" and any(
+    if evaluated.manifest.get("band", "edge") not in NESTED and any(
         k not in (own, width) for k in sizes
     ):
         raise MisuseError(
@@ -162,12 +163,13 @@ def make_methods(
 def raw_method(evaluated: Evaluated, width: int) -> Method:
     """The raw embedding.
 
-    A model that keeps all dimensions gives a rotation of it, which is as good and the model's own.
+    A model that keeps all singular directions gives a rotation of it, which is as good and the
+    model's own.
     """
     matrix = evaluated.matrix
     if matrix is None:
         return Method(RAW, width, {}, unchanged)
-    if len(matrix) == width:
+    if len(evaluated.manifest.get("indices", [])) == width:
         return Method(RAW, width, {}, evaluated.apply_filter)
     return Method(RAW, width, {"method": RAW}, unchanged)
 
@@ -205,8 +207,14 @@ def baseline(
             f"{len(sample.texts)}"
         )
 
+    # Before any text is encoded: an artifact may not hold them.
+    spectrum = directions(evaluated, "tail", embedder.store.width) if name == AUTO else None
+
     def fit(left_out: set[str]) -> Transform:
         principal = sample.principal(embedder, left_out)
+        if spectrum is not None:
+            rows = automatic_filter(spectrum, principal)[0][:k].astype(np.float32)
+            return lambda raw: raw @ rows.T
         if name in FITTED:
             return FITTED[name](principal).apply
         return FITTED_TO_K[name](principal, k).apply
@@ -224,7 +232,7 @@ def directions(evaluated: Evaluated, band: str, k: int) -> Embeddings:
     if matrix is None or len(indices) != matrix.shape[1]:
         raise MisuseError(
             f"the {band} band needs all singular directions, which {evaluated.name} does not "
-            f"hold: build it with --ratio 1"
+            f"hold: build it with --band edge --ratio 1"
         )
     spectrum = matrix[np.argsort(indices)]
     return spectrum[band_indices(len(spectrum), k, band)]  # type: ignore[arg-type]

@@ -144,7 +144,7 @@ def card_results(
     return {
         "command": about["command"],
         "machine": about["machine"],
-        **{key: manifest[key] for key in MEASURED_OF},
+        **{key: manifest[key] for key in (*MEASURED_OF, "calibration") if key in manifest},
         "tasks": [
             {
                 "name": task["name"],
