@@ -76,3 +76,18 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     if source.gguf_file and source.folder:
         follow_gguf(tokenizer, tokenizer_settings(source.folder / source.gguf_file))
     return tokenizer
+
+
+def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands for no context: BOS, or EOS where there is no BOS.
+
+    Raises:
+        CheckpointError: If the tokenizer has neither.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(token, int):
+            return token
+    raise CheckpointError(
+        f"{tokenizer.name_or_path}: the tokenizer has neither BOS nor EOS to start from: give it "
+        f"texts"
+    )

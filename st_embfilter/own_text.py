@@ -6,7 +6,8 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from st_embfilter.errors import CheckpointError, NonFiniteError
+from st_embfilter.errors import NonFiniteError
+from st_embfilter.language_model import start_token
 
 PASSAGES = 256
 PASSAGE_TOKENS = 64
@@ -15,21 +16,6 @@ BATCH = 128
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f\u0964])|\n+")
 # Shorter ones are numbers, marks and pieces of markup.
 SHORTEST = 12
-
-
-def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that stands for no context: BOS, or EOS where there is no BOS.
-
-    Raises:
-        CheckpointError: If the tokenizer has neither.
-    """
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if isinstance(token, int):
-            return token
-    raise CheckpointError(
-        f"{tokenizer.name_or_path}: the tokenizer has neither BOS nor EOS, so the language model "
-        f"can't write by itself: give it texts"
-    )
 
 
 def write_passages(

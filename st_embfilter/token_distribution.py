@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from st_embfilter.errors import CheckpointError, MisuseError, TokenTableError
+from st_embfilter.errors import MisuseError, TokenTableError
+from st_embfilter.language_model import start_token
 
 # So many lines are tokenized at once.
 BATCH = 1000
@@ -26,12 +27,7 @@ def next_token_distribution(model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     Raises:
         CheckpointError: If the tokenizer has neither.
     """
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if start is None:
-        raise CheckpointError(
-            f"{tokenizer.name_or_path}: the tokenizer has neither BOS nor EOS to start from: give "
-            f"texts or a table of token frequencies instead"
-        )
+    start = start_token(tokenizer)
     with torch.no_grad():
         output = model(input_ids=torch.tensor([[start]], device=model.device))
     logits: Tensor = output.logits[0, -1]
