@@ -16,7 +16,7 @@ from st_embfilter.source import Source
 from st_embfilter.spectrum import Spectrum
 
 # With fewer, the result was worse than the plain edge (docs/auto.md).
-FEWEST_TEXTS = 100
+FEWEST_TEXTS = 200
 
 
 class Calibration(NamedTuple):

@@ -68,7 +68,7 @@ def build_model(
             :func:`~st_embfilter.calibration.automatic_filter`), ``head``, ``tail``, ``mid``,
             ``random``, or indices of singular directions.
         seed: For ``random``.
-        calibration: For ``auto``: a few hundred texts of any kind, at least 100. Where there are
+        calibration: For ``auto``: a few hundred texts of any kind, at least 200. Where there are
             none, the language model writes its own, which takes minutes on a CPU.
         prompt: A name of ``prompts.PROMPTS``, or a template with one ``{text}`` (the last token is
             pooled) or two (as Echo).

@@ -28,7 +28,7 @@ from st_embfilter.own_text import cut_passages, write_passages
 from st_embfilter.source import resolve_source
 
 SEEDS = st.integers(0, 2**32 - 1)
-TEXTS = [f"Text {number} is about {number % 7} dogs." for number in range(150)]
+TEXTS = [f"Text {number} is about {number % 7} dogs." for number in range(250)]
 
 
 def rotation(width: int, seed: int) -> np.ndarray:
@@ -149,7 +149,7 @@ def test_a_broken_model_cannot_write(tiny: Path) -> None:
 
 def test_own_texts_are_those_of_the_whole_language_model(tiny: Path) -> None:
     texts, own = calibration_texts(resolve_source(str(tiny), None), None, "auto", "cpu", False)
-    assert own and len(texts) == len(set(texts)) >= 100
+    assert own and len(texts) == len(set(texts)) >= 200
 
 
 @pytest.fixture(scope="module")
@@ -191,11 +191,11 @@ def test_round_trip(calibrated: SentenceTransformer, tmp_path: Path) -> None:
     assert relative(loaded.encode(texts), calibrated.encode(texts)) < 1e-5
     assert "weighted" in " ".join(check.detail for check in verify(folder))
     manifest = json.loads((folder / "embfilter.json").read_text())
-    assert manifest["calibration"]["texts"] == 150 and not manifest["calibration"]["own"]
+    assert manifest["calibration"]["texts"] == 250 and not manifest["calibration"]["own"]
     config = json.loads((folder / "config.json").read_text())
     assert config["is_matryoshka"] is True
     card = (folder / "README.md").read_text()
-    assert "--band auto" in card and "--calibration FILE" in card and "150 texts" in card
+    assert "--band auto" in card and "--calibration FILE" in card and "250 texts" in card
     assert "truncate_dim=" in card and "Nothing in it was fitted" not in card
     short = SentenceTransformer(str(folder), device="cpu", truncate_dim=5)
     assert relative(short.encode(texts), calibrated.encode(texts)[:, :5]) < 1e-5
@@ -227,7 +227,7 @@ def test_bad_input(run: Run, tiny: Path, tmp_path: Path) -> None:
     latin.write_bytes("à la carte\n".encode("latin-1"))
     out = tmp_path / "out"
     build = ("build", tiny, "--out", out, "--band", "auto", "--calibration")
-    fails(run(*build, few), 2, "100 different texts", "there are 2")
+    fails(run(*build, few), 2, "200 different texts", "there are 2")
     fails(run(*build, empty), 2, "holds no text")
     fails(run(*build, latin), 2, "not UTF-8")
     fails(run(*build, tmp_path / "none.txt"), 2, "can't be read")
