@@ -239,3 +239,19 @@ def test_bad_input(run: Run, tiny: Path, tmp_path: Path) -> None:
 def test_a_filter_alone_has_nothing_to_calibrate_on(tiny: Path) -> None:
     with pytest.raises(BandError, match="build_model"):
         FilterModule.from_pretrained(tiny, band="auto")  # type: ignore[arg-type]
+
+
+def test_an_evaluation_does_not_take_all_dimensions_for_the_raw_embedding(
+    tiny: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("mteb", reason="evaluation needs mteb")
+    from st_embfilter.evaluation.embedder import load_evaluated
+    from st_embfilter.evaluation.methods import FILTER, RAW, filter_method, raw_method
+
+    model = build_model(tiny, band="auto", calibration=TEXTS, ratio=1, device="cpu")
+    evaluated = load_evaluated(str(save_pretrained(model, tmp_path / "auto")), device="cpu")
+    rows = evaluated.unfiltered().encode(TEXTS[:5])
+    raw, filtered = raw_method(evaluated, WIDTH), filter_method(evaluated, WIDTH // 4)
+    assert (raw.name, filtered.name) == (RAW, FILTER) and raw.transform and filtered.transform
+    np.testing.assert_array_equal(raw.transform(rows), rows)
+    assert relative(filtered.transform(rows), model.encode(TEXTS[:5])[:, : WIDTH // 4]) < 1e-5

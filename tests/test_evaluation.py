@@ -58,14 +58,16 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sets(tmp_path_factory.mktemp("data"))
 
 
+LINES = [f"the {word} of a line {i}" for i, word in enumerate("abcdefghijklmnopqrstuvwxyz" * 8)]
+
+
 @pytest.fixture(scope="session")
 def evaluated(
     whole_artifact: Path, sets: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Score]]:
     """All tasks, ratios and baselines."""
     out = tmp_path_factory.mktemp("scores")
-    lines = [f"the {word} of a line" for word in "abcdefghijklmnopqrstuvwxyz"] * 4
-    sample = FitSample([f"{line} {i}" for i, line in enumerate(lines)], "lines.txt")
+    sample = FitSample(LINES, "lines.txt")
     done = evaluate(
         [str(whole_artifact)],
         local_tasks(sets, [], ["eng"]),
@@ -110,9 +112,9 @@ def test_sts_is_that_of_a_few_lines_of_scipy(
 
 
 def test_every_text_is_encoded_once(evaluated: tuple[Path, list[Score]], sets: Path) -> None:
-    """For two ratios, eleven columns and four tasks: as many embeddings as there are texts."""
+    """For two ratios, twelve columns and four tasks: as many embeddings as there are texts."""
     out, scores = evaluated
-    texts = {f"the {c} of a line {i}" for i, c in enumerate("abcdefghijklmnopqrstuvwxyz" * 4)}
+    texts = set(LINES)
     for file in sets.rglob("*.jsonl"):
         for row in map(json.loads, file.read_text().splitlines()):
             if file.name == "corpus.jsonl":
@@ -123,21 +125,23 @@ def test_every_text_is_encoded_once(evaluated: tuple[Path, list[Score]], sets: P
     train = 80  # of which mteb draws some
     assert len(texts) <= stored <= len(texts) + train
     methods = {(s.method, s.dimensions) for s in scores}
-    assert len(methods) == 2 + 7 + 2, methods
+    assert len(methods) == 2 + 8 + 2, methods
 
 
 def test_baselines_are_what_they_are_called(
     evaluated: tuple[Path, list[Score]], whole_artifact: Path, tiny: Path, sets: Path
 ) -> None:
-    """The head band, and the raw embedding's first numbers, made the long way."""
+    """The head band, the raw embedding's first numbers and the band auto, the long way."""
     rows = [
         json.loads(line)
         for line in (sets / "mteb" / "STS16" / "test.jsonl").read_text().splitlines()
     ]
     model = build_model(tiny, ratio=2, band="head", device="cpu")
     raw = SentenceTransformer(modules=list(model)[:2], device="cpu")
+    auto = build_model(tiny, band="auto", calibration=LINES, device="cpu")
     for name, encode in (
         ("head", model.encode),
+        ("auto", auto.encode),
         ("truncate", lambda texts: raw.encode(texts)[:, :24]),
     ):
         left, right = (encode([row[side] for row in rows]) for side in ("sentence1", "sentence2"))
@@ -158,7 +162,7 @@ def test_mteb_reads_the_results(
         loaded = mteb.ResultCache(out).load_results(load_experiments="match_name")
         metas = read_metas(out)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert all(meta.name == "local/whole" for meta in metas) and len(metas) == 11
+    assert all(meta.name == "local/whole" for meta in metas) and len(metas) == 12
     found = {
         (model.experiment_name, result.task_name): 100 * result.get_score()
         for model in loaded
@@ -177,7 +181,7 @@ def test_tables_and_plot(evaluated: tuple[Path, list[Score]]) -> None:
     assert f"| {mean:.2f} |" in row and row.endswith("% |")
     base = np.mean(list(named(scores, "raw", 48).values()))
     assert f"{100 * (mean - base) / base:+.1f}%" in row
-    assert "104 texts of lines.txt, without those of the task" in text
+    assert "208 texts of lines.txt, without those of the task" in text
     assert "Protocol: mteb's" in text and "not for the leaderboard" in text
     for score in scores:
         if score.method != "raw":

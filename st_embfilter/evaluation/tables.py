@@ -39,9 +39,9 @@ def describe(about: dict[str, Any]) -> str:
     ]
     if about.get("fit"):
         lines.append(
-            f"Fitted baselines (pca, whitening, mean-removal, all-but-the-top): on the "
-            f"{about['fit']['texts']:,} texts of {about['fit']['name']}, without those of the task "
-            f"that is scored."
+            "Fitted baselines (pca, whitening, mean-removal, all-but-the-top, auto): on "
+            f"the {about['fit']['texts']:,} texts of {about['fit']['name']}, without those of the "
+            f"task that is scored."
         )
     if any(task["revision"].startswith(LOCAL) for task in about["tasks"]):
         lines.append(
