@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -59,10 +60,6 @@ def measure(folder: Path) -> dict[str, float]:
     """Take the filter in this process and report, in MB."""
     from st_embfilter import FilterModule
 
-    def status(key: str) -> float:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key)) / MB
-
     def bytes_read() -> float:
         return int(Path("/proc/self/io").read_text().split()[1]) / MB
 
@@ -80,9 +77,21 @@ def measure(folder: Path) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Make the checkpoint, measure in a fresh process, print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def status(key: str) -> float:
+    """An entry of this process's memory, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key)) / MB
+
+
+def measure_afresh(document: str, script: str, measure: Callable[[Path], dict[str, float]]) -> None:
+    """Make the checkpoint, measure in a fresh process, print a table or JSON.
+
+    Args:
+        document: The script's.
+        script: Its path, to run it again.
+        measure: What it measures, in MB.
+    """
+    parser = argparse.ArgumentParser(description=document.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -92,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_checkpoint(Path(folder))
         child = subprocess.run(
-            [sys.executable, __file__, "--measure", folder],
+            [sys.executable, script, "--measure", folder],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -108,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure_afresh(__doc__, __file__, measure)

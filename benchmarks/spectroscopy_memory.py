@@ -7,30 +7,24 @@ process takes the average token, the logit shifts of 100 tokens and the top toke
 embeddings. (What the spectrum costs, filter_memory.py measures.) Linux only (/proc).
 """
 
-import argparse
-import json
-import subprocess
-import sys
-import tempfile
-import time
 from itertools import islice
 from pathlib import Path
 
 import torch
-from filter_memory import MB, make_checkpoint
+from filter_memory import MB, measure_afresh, status
 
 TEXTS, TOKENS, TOP = 100, 100, 10
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Read the matrix in this process and report, in MB and seconds."""
+    """Read the matrix in this process and report, in MB."""
     from st_embfilter import Spectrum, Unembedding
     from st_embfilter.lens import logit_lens
     from st_embfilter.spectroscopy import average_token, gather_rows, logit_shift
 
     unembedding = Unembedding.from_pretrained(folder)
     height, width = unembedding.shape
-    before, started = memory("VmRSS"), time.monotonic()
+    before = status("VmRSS")
     # Of some rows: which directions they are is all one here.
     spectrum = Spectrum.from_row_blocks(islice(unembedding.row_blocks(), 1))
     log_p = torch.arange(1, height + 1).double().reciprocal().log()
@@ -43,46 +37,9 @@ def measure(folder: Path) -> dict[str, float]:
         "W_U": unembedding.nbytes / MB,
         "W_U in float32": height * width * 4 / MB,
         "memory of the imports alone": before,
-        "peak memory on top of that": memory("VmHWM") - before,
-        "seconds": time.monotonic() - started,
+        "peak memory on top of that": status("VmHWM") - before,
     }
 
 
-def memory(key: str) -> float:
-    """This process's memory, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key)) / MB
-
-
-def main() -> None:
-    """Make the checkpoint, measure in a fresh process, print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(arguments.measure)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        make_checkpoint(Path(folder))
-        child = subprocess.run(
-            [sys.executable, __file__, "--measure", folder],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-    if arguments.json:
-        print(child.stdout, end="")
-        return
-    from machine import describe_machine
-
-    print(f"{describe_machine()}\n\n| | MB |\n|---|---|")
-    figures = json.loads(child.stdout)
-    seconds = figures.pop("seconds")
-    for name, value in figures.items():
-        print(f"| {name} | {value:,.0f} |")
-    print(f"\n{seconds:.0f} s")
-
-
 if __name__ == "__main__":
-    main()
+    measure_afresh(__doc__, __file__, measure)

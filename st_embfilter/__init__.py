@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from st_embfilter.artifact import save_pretrained
     from st_embfilter.bands import band_indices
     from st_embfilter.filter_module import FilterModule
+    from st_embfilter.lens import logit_lens
     from st_embfilter.pipeline import build_model
     from st_embfilter.publishing import publish, push_to_hub
     from st_embfilter.spectrum import Spectrum
@@ -25,6 +26,7 @@ _HOMES = {
     "Unembedding": "unembedding",
     "band_indices": "bands",
     "build_model": "pipeline",
+    "logit_lens": "lens",
     "publish": "publishing",
     "push_to_hub": "publishing",
     "save_pretrained": "artifact",
@@ -36,6 +38,7 @@ __all__ = [
     "Unembedding",
     "band_indices",
     "build_model",
+    "logit_lens",
     "publish",
     "push_to_hub",
     "save_pretrained",
