@@ -109,9 +109,9 @@ def automatic_filter(
 
     Two steps, both linear. Every singular direction of W_U is weighted by the square of its
     :func:`varying_share`, a soft cut in the place of EmbedFilter's two hard ones. Then the
-    principal directions of what is left are taken, most energy first, each scaled by its standard
-    deviation to the power -1/2. The mean counts among the energy with a tenth of its own: it is
-    lessened, not removed, as another corpus has another mean.
+    principal directions of what is left are taken, most energy first, each divided by its energy
+    to the power 1/3 (to 1/2 would be whitening). The mean counts with a fiftieth of its energy: it
+    is lessened, not removed, as another corpus has another mean.
 
     Args:
         directions: The right singular vectors of W_U ``(d, d)``, singular values descending.
