@@ -72,9 +72,13 @@ def test_artifact_verifies(smollm2_artifact: Path) -> None:
 
 
 def test_truncated_artifact_is_the_smaller_artifact(
-    smollm2: Path, smollm2_artifact: Path, spectrum: Spectrum, tmp_path: Path
+    smollm2_model: SentenceTransformer,
+    smollm2_artifact: Path,
+    spectrum: Spectrum,
+    tmp_path: Path,
 ) -> None:
-    model = build_model(smollm2, ratio=8, spectrum=spectrum, device="cpu")
+    filter_module = FilterModule.from_spectrum(spectrum, ratio=8)
+    model = SentenceTransformer(modules=[*list(smollm2_model)[:2], filter_module], device="cpu")
     small = SentenceTransformer(str(save_pretrained(model, tmp_path / "small")), device="cpu")
     cut = SentenceTransformer(str(smollm2_artifact), truncate_dim=72, device="cpu")
     assert relative(cut.encode(TEXTS), small.encode(TEXTS)) <= 1e-6
