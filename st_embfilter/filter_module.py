@@ -150,7 +150,7 @@ class FilterModule(Dense):
             "band": AUTO,
             "ratio": spectrum.width / kept,
             "weights": weights.tolist(),
-            "calibration": calibration or {"texts": len(sample)},
+            "calibration": calibration or {"texts": len(sample), "own": False},
             "singular_values": spectrum.singular_values.tolist(),
         }
         module = cls(spectrum.width, kept, provenance)

@@ -101,15 +101,14 @@ def build_model(
         unembedding = Unembedding.from_source(resolved)
         width = unembedding.shape[1]
         # Checked before the backbone is loaded, which may take minutes.
-        if band == AUTO:
-            choose_dimensions(width, ratio, k)
-        else:
+        if spectrum is not None and spectrum.width != width:
+            raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
+        if band != AUTO:
             choose_indices(width, ratio, k, band, seed)
             if calibration is not None:
                 raise MisuseError(f"only the band auto is calibrated, not {band}")
-        if spectrum is not None and spectrum.width != width:
-            raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
-        if band == AUTO:
+        else:
+            choose_dimensions(width, ratio, k)
             # Before the backbone: of a large model there is not the room for two.
             texts = calibration_texts(resolved, calibration, dtype, device, progress)
         # The backbone first: of a hub repository, W_U is then read from the local cache.

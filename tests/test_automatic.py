@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from st_embfilter import FilterModule, Spectrum, build_model, save_pretrained, verify
+from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained, verify
 from st_embfilter.automatic import calibration_texts
 from st_embfilter.calibration import automatic_filter, principal_directions, varying_share
 from st_embfilter.errors import (
@@ -24,6 +24,7 @@ from st_embfilter.errors import (
     VerificationError,
     WidthError,
 )
+from st_embfilter.filter_module import compute_spectrum
 from st_embfilter.own_text import cut_passages, write_passages
 from st_embfilter.source import resolve_source
 
@@ -199,6 +200,17 @@ def test_round_trip(calibrated: SentenceTransformer, tmp_path: Path) -> None:
     assert "truncate_dim=" in card and "Nothing in it was fitted" not in card
     short = SentenceTransformer(str(folder), device="cpu", truncate_dim=5)
     assert relative(short.encode(texts), calibrated.encode(texts)[:, :5]) < 1e-5
+
+
+def test_a_filter_made_by_hand_is_saved_too(
+    tiny: Path, calibrated: SentenceTransformer, tmp_path: Path
+) -> None:
+    raw = SentenceTransformer(modules=list(calibrated)[:2], device="cpu")
+    spectrum = compute_spectrum(Unembedding.from_pretrained(tiny))
+    raw.append(FilterModule.from_sample(spectrum, raw.encode(TEXTS)))
+    folder = save_pretrained(raw, tmp_path / "auto")
+    assert verify(folder)
+    assert "--calibration FILE" in (folder / "README.md").read_text()
 
 
 def test_verify_names_what_is_broken(calibrated: SentenceTransformer, tmp_path: Path) -> None:
