@@ -11,13 +11,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# One thread for each process: the same sums in the same order on every machine, and for models as
+# small as these, threads that wait for each other take the most time. Read when NumPy is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
-import torch
+from evaluation_data import write_sets
 from hub_server import Hub, serve
 from huggingface_hub import constants
 from hypothesis import settings
 from models import tiny_llama
+from prefork import clean_environment
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained
@@ -48,6 +53,19 @@ def tiny_artifact(
 ) -> Path:
     """Its artifact. Tests that break one copy it first."""
     return save_pretrained(tiny_model, tmp_path_factory.mktemp("artifacts") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def whole_artifact(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All directions of the tiny model: every τ, and every baseline."""
+    model = build_model(tiny, ratio=1, device="cpu")
+    return save_pretrained(model, tmp_path_factory.mktemp("artifacts") / "whole")
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation set of each kind."""
+    return write_sets(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +114,7 @@ def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = next(folder.glob("lib/python*/site-packages"))
     (site / "borrowed.pth").write_text(f"{borrowed}\n")
     probe = subprocess.run(
-        [python, "-c", "import sentence_transformers, st_embfilter"],
+        [python, "-c", "import st_embfilter"],
         capture_output=True,
         text=True,
         env=clean_environment(),
@@ -104,11 +122,6 @@ def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert "No module named 'st_embfilter'" in probe.stderr, probe.stderr
     return python
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment without what would lead an interpreter to this checkout."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -163,12 +176,6 @@ def hub(tiny: Path) -> Iterator[Hub]:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
-
-
-@pytest.fixture(autouse=True)
-def few_threads() -> None:
-    """The same sums in the same order on every machine."""
-    torch.set_num_threads(2)
 
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 from hub_server import Hub
+from prefork import prefork
 
 CLIENT = Path(__file__).parent / "publish_client.py"
 NAME = "org/tiny-embedding"
@@ -34,13 +35,8 @@ def run(
     hub: Hub, home: Path, *arguments: object, token: str | None = "hf_writes"
 ) -> CompletedProcess[str]:
     """The real command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "st_embfilter", *map(str, arguments)],
-        env=client_environment(hub, home, token),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    environment = client_environment(hub, home, token)
+    return prefork(sys.executable).run("-m", "st_embfilter", *arguments, env=environment)
 
 
 def start(

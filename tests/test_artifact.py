@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import clean_environment, relative
+from conftest import relative
 from hub_server import Hub
 from models import WIDTH, byte_level_tokenizer, tiny_llama
+from prefork import clean_environment, prefork
 from sentence_transformers import SentenceTransformer
 from transformers.utils.quantization_config import QuantizationMethod
 
@@ -35,22 +36,19 @@ def embed(
 
     With a hub, the folder is that hub's ``org/model``, and what is fetched goes beside it.
     """
-    script = Path(__file__).with_name("load_artifact.py")
-    environment = {**clean_environment(), "HF_HUB_OFFLINE": "1", "HF_HOME": f"{path}-home"}
     if hub:
-        environment |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
-    result = subprocess.run(
-        [
-            python,
-            script,
-            "org/model" if hub else path,
-            prompt_name,
-            json.dumps(options),
-            json.dumps(TEXTS),
-        ],
-        capture_output=True,
-        text=True,
-        env=environment,
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": f"{path}-home", "NO_PROXY": "127.0.0.1"}
+        interpreter = prefork(python)
+    else:
+        environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{python}-home"}
+        interpreter = prefork(python, "sentence_transformers", **environment)
+    result = interpreter.run(
+        Path(__file__).with_name("load_artifact.py"),
+        "org/model" if hub else path,
+        prompt_name,
+        json.dumps(options),
+        json.dumps(TEXTS),
+        env={**clean_environment(), **environment},
         cwd=path.parent,
     )
     assert result.returncode == 0, result.stderr
@@ -211,9 +209,9 @@ save_pretrained(model, sys.argv[2])
 def test_no_space(tiny: Path, tmp_path: Path) -> None:
     """A file-size limit fails a write in the middle, as a full disk does."""
     out = tmp_path / "folder" / "artifact"
-    result = subprocess.run(
-        [sys.executable, "-c", LIMITED, tiny, out], capture_output=True, text=True
-    )
+    script = tmp_path / "limited.py"
+    script.write_text(LIMITED)
+    result = prefork(sys.executable).run(script, tiny, out, env=os.environ)
     assert OutputWriteError.__name__ in result.stderr and "could not be written" in result.stderr
     assert list(out.parent.iterdir()) == []
 
@@ -227,8 +225,7 @@ def slow(*arguments):
     real(*arguments)
     print("half", flush=True)
     time.sleep(60)
-if sys.argv[3] == "slow":
-    artifact.write_tokenizer = slow
+artifact.write_tokenizer = slow
 artifact.save_pretrained(build_model(sys.argv[1], device="cpu"), sys.argv[2])
 """
 
@@ -236,12 +233,12 @@ artifact.save_pretrained(build_model(sys.argv[1], device="cpu"), sys.argv[2])
 def test_kill_in_the_middle_leaves_nothing_that_looks_done(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "artifact"
     command = [sys.executable, "-c", SLOW, str(tiny), str(out)]
-    process = subprocess.Popen([*command, "slow"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "half\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    # The same command then works, and clears away what was left.
-    subprocess.run([*command, "fast"], check=True, capture_output=True)
+    # The same call then works, and clears away what was left.
+    save_pretrained(build_model(tiny, device="cpu"), out)
     verify(out)
     assert [file.name for file in tmp_path.iterdir()] == ["artifact"]

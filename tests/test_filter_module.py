@@ -4,14 +4,13 @@ import copy
 import json
 import logging
 import pickle
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import clean_environment
 from models import WIDTH, byte_level_tokenizer, tiny_llama
 from sentence_transformers import SentenceTransformer
+from test_artifact import TEXTS, embed
 from transformers import AutoModelForCausalLM
 
 from st_embfilter import FilterModule, Spectrum, Unembedding
@@ -135,27 +134,14 @@ def test_any_pipeline_saved_in_the_plain_way_loads_without_the_package(
     source = tiny_llama(tmp_path / "llm", tokenizer=tokenizer)
     model = SentenceTransformer(str(source), device="cpu")
     model.append(FilterModule.from_pretrained(source, ratio=4))
-    texts = ["one text", "and another one"]
-    expected = model.encode(texts)
-    assert expected.shape == (2, WIDTH // 4)
+    expected = model.encode(TEXTS)
+    assert expected.shape == (len(TEXTS), WIDTH // 4)
     with caplog.at_level(logging.WARNING):
         model.save_pretrained(str(tmp_path / "saved"))
     assert "st_embfilter.save_pretrained(model, path)" in caplog.text
-    script = (
-        "import sys, json; from sentence_transformers import SentenceTransformer\n"
-        "model = SentenceTransformer(sys.argv[1], device='cpu', local_files_only=True)\n"
-        f"print(json.dumps(model.encode({texts!r}).tolist()))"
-    )
-    result = subprocess.run(
-        [plain_python, "-c", script, tmp_path / "saved"],
-        capture_output=True,
-        text=True,
-        env=clean_environment(),
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
+    found, _ = embed(plain_python, tmp_path / "saved", local_files_only=True)
     torch.testing.assert_close(
-        torch.tensor(json.loads(result.stdout)), torch.from_numpy(expected), atol=1e-5, rtol=1e-5
+        torch.from_numpy(found), torch.from_numpy(expected), atol=1e-5, rtol=1e-5
     )
 
 

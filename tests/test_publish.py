@@ -13,6 +13,7 @@ import pytest
 from conftest import relative
 from hub_runs import NAME, check_failure, client_environment, content, names, run, send, start
 from hub_server import Hub
+from prefork import prefork
 from sentence_transformers import SentenceTransformer
 from test_artifact import TEXTS, embed
 
@@ -92,18 +93,13 @@ def test_private_branch_and_pull_request(hub: Hub, home: Path, tiny_artifact: Pa
     check_failure(refused, 1, "no such repository")
 
 
-def test_push_to_hub(hub: Hub, home: Path, tiny: Path) -> None:
-    script = (
+def test_push_to_hub(hub: Hub, home: Path, tiny: Path, tmp_path: Path) -> None:
+    script = tmp_path / "push.py"
+    script.write_text(
         "import sys; from st_embfilter import build_model, push_to_hub\n"
         "print(push_to_hub(build_model(sys.argv[1], k=12, device='cpu'), sys.argv[2]).revision)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, tiny, NAME],
-        env=client_environment(hub, home),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = prefork(sys.executable).run(script, tiny, NAME, env=client_environment(hub, home))
     assert done.stdout.strip() == hub.repositories[NAME].refs["main"], done.stderr
     dense = json.loads(hub.repositories[NAME].head["2_Dense/config.json"].read())
     assert dense["out_features"] == 12
