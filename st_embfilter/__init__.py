@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from st_embfilter.pipeline import build_model
     from st_embfilter.publishing import publish, push_to_hub
     from st_embfilter.spectrum import Spectrum
+    from st_embfilter.transforming import transform_file
     from st_embfilter.unembedding import Unembedding
+    from st_embfilter.vectors import VectorFilter
     from st_embfilter.verification import verify
 
 __version__ = "0.1.0"
@@ -24,24 +26,28 @@ _HOMES = {
     "FilterModule": "filter_module",
     "Spectrum": "spectrum",
     "Unembedding": "unembedding",
+    "VectorFilter": "vectors",
     "band_indices": "bands",
     "build_model": "pipeline",
     "logit_lens": "lens",
     "publish": "publishing",
     "push_to_hub": "publishing",
     "save_pretrained": "artifact",
+    "transform_file": "transforming",
     "verify": "verification",
 }
 __all__ = [
     "FilterModule",
     "Spectrum",
     "Unembedding",
+    "VectorFilter",
     "band_indices",
     "build_model",
     "logit_lens",
     "publish",
     "push_to_hub",
     "save_pretrained",
+    "transform_file",
     "verify",
 ]
 

@@ -15,6 +15,7 @@ from st_embfilter.commands.export import export
 from st_embfilter.commands.inspect import inspect
 from st_embfilter.commands.leaderboard import leaderboard
 from st_embfilter.commands.publish import publish
+from st_embfilter.commands.transform import transform
 from st_embfilter.commands.verify import verify
 from st_embfilter.errors import EmbFilterError
 
@@ -28,7 +29,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-for command in (build, inspect, verify, publish, encode, export, evaluate, leaderboard, demo):
+COMMANDS = (build, inspect, verify, publish, encode, transform, export, evaluate, leaderboard, demo)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -58,7 +58,7 @@ class NoUnembeddingError(EmbFilterError):
 
 
 class NonFiniteError(EmbFilterError):
-    """The unembedding matrix holds NaN or infinity."""
+    """The unembedding matrix, or a vector, holds NaN or infinity."""
 
 
 class MissingDependencyError(EmbFilterError, ImportError):
@@ -79,6 +79,10 @@ class HubError(EmbFilterError):
 
 class ServerError(EmbFilterError):
     """A running server doesn't answer, or not as an embedding server does."""
+
+
+class VectorFileError(EmbFilterError):
+    """A file of vectors is truncated, corrupt, or of a kind that is not read."""
 
 
 class DataError(EmbFilterError):

@@ -1,0 +1,347 @@
+"""Stored vectors through the filter, into a ``.npy`` file beside the output.
+
+The part that all formats share, and all that takes long: a run that was stopped goes on here where
+it was. What becomes of the filtered rows is the format's.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from st_embfilter.errors import NonFiniteError
+from st_embfilter.files import remove
+from st_embfilter.vector_precision import (
+    RANGED,
+    Precision,
+    Stored,
+    convert,
+    stored_dtype,
+    stored_width,
+)
+from st_embfilter.vectors import VectorFilter
+
+NanPolicy = Literal["fail", "keep", "drop"]
+T = TypeVar("T")
+# Read at once; a few of these are in memory.
+BLOCK_BYTES = 16_000_000
+# So much work a kill or a power cut may cost.
+CHECKPOINT_BYTES = 128_000_000
+# As torch.nn.functional.normalize: a vector of zeros stays one.
+SMALLEST_LENGTH = np.float32(1e-12)
+SHOWN_ROWS = 5
+
+
+class StoredVectors(Protocol):
+    """Where vectors come from: a file of some format."""
+
+    path: Path
+    rows: int
+    width: int
+
+    def blocks(self, first: int, size: int) -> Iterator[NDArray[Any]]:
+        """The rows from ``first`` on, in blocks of exactly ``size`` rows but for the last."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How vectors are filtered.
+
+    Attributes:
+        precision: What the filtered vectors are stored in.
+        normalize: Scale every filtered vector to length 1.
+        nan: What becomes of rows with NaN or infinity.
+    """
+
+    precision: Precision = "float32"
+    normalize: bool = False
+    nan: NanPolicy = "fail"
+
+
+@dataclass
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        job: The digest of all that the output depends on.
+        ranging: Whether it is still looking for the ranges of int8.
+        read: Rows of the input that are done.
+        bad: How many of them hold NaN or infinity.
+        low: The smallest value of every dimension so far.
+        high: The largest.
+    """
+
+    job: str
+    ranging: bool
+    read: int = 0
+    bad: int = 0
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    @property
+    def ranges(self) -> NDArray[np.float32] | None:
+        """As sentence-transformers' ``quantize_embeddings`` takes them, ``(2, k)``."""
+        return np.array([self.low, self.high], np.float32) if self.low else None
+
+
+class Filtered(NamedTuple):
+    """What the input became.
+
+    Attributes:
+        rows: A ``.npy`` file of filtered rows, without those that were dropped.
+        bad: The numbers of the input's rows that hold NaN or infinity, ascending.
+        ranges: Of int8 and uint8, ``(2, k)`` float32.
+    """
+
+    rows: Path
+    bad: NDArray[np.int64]
+    ranges: NDArray[np.float32] | None
+
+
+class Block(NamedTuple):
+    """A block of the input, filtered."""
+
+    read: int
+    bad: NDArray[np.int64]
+    rows: Stored
+
+
+class FilterJob:
+    """One input through one filter, resumably.
+
+    Args:
+        vectors: The input.
+        vector_filter: For vectors of its width.
+        settings: How.
+        out: The output: the work lies in hidden files beside it.
+        source: What tells this input's content from every other's, as its size and time; JSON.
+    """
+
+    def __init__(
+        self,
+        vectors: StoredVectors,
+        vector_filter: VectorFilter,
+        settings: Settings,
+        out: Path,
+        source: Any,
+    ) -> None:
+        self.vectors, self.filter, self.settings, self.out = vectors, vector_filter, settings, out
+        identity = json.dumps([str(vectors.path.resolve()), source, asdict(settings)])
+        digest = hashlib.sha256(identity.encode())
+        digest.update(repr(vector_filter.matrix.shape).encode() + vector_filter.matrix.tobytes())
+        self.job = digest.hexdigest()
+        self.state, self.rows, self.bad = (
+            out.with_name(f".{out.name}.{part}") for part in ("progress", "rows", "bad")
+        )
+        width = stored_width(settings.precision, vector_filter.dimensions)
+        self.row_bytes = width * stored_dtype(settings.precision).itemsize
+        self.row_width = width
+        # Products of blocks of one size, so that a run which was stopped gives the same bits.
+        self.size = max(1, BLOCK_BYTES // (4 * vectors.width))
+        # Rows with NaN or infinity where there are to be none: how many, and the first.
+        self.refused = 0
+        self.first_refused: list[int] = []
+
+    def run(self) -> Filtered:
+        """Filter all rows, or those that an earlier run has left.
+
+        Raises:
+            NonFiniteError: If rows hold NaN or infinity, and they are not to be kept or dropped.
+            MisuseError: If a number is too large for float16.
+            VectorFileError: If the input can't be read to its end.
+            OSError: If the output can't be written. What was done is kept.
+        """
+        progress = self.left() or self.start()
+        if progress.ranging:
+            self.find_ranges(progress)
+            progress = Progress(self.job, False, low=progress.low, high=progress.high)
+            self.save(progress)
+        self.write_rows(progress)
+        return Filtered(self.rows, np.fromfile(self.bad, np.int64), progress.ranges)
+
+    def left(self) -> Progress | None:
+        """What an earlier run of the same job has left."""
+        try:
+            progress = Progress(**json.loads(self.state.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        if progress.job != self.job or not (self.rows.is_file() and self.bad.is_file()):
+            return None
+        return progress
+
+    def start(self) -> Progress:
+        """Begin anew."""
+        # It would speak of rows that this job is about to write over.
+        self.clean_up()
+        self.rows.parent.mkdir(parents=True, exist_ok=True)
+        self.rows.touch()
+        self.bad.touch()
+        return Progress(self.job, self.settings.precision in RANGED)
+
+    def clean_up(self) -> None:
+        """Remove the hidden files."""
+        for path in (self.state, self.rows, self.bad):
+            remove(path)
+
+    def find_ranges(self, progress: Progress) -> None:
+        """The first pass of int8: the smallest and largest value of every dimension."""
+        low = np.array(progress.low or np.inf, np.float32)
+        high = np.array(progress.high or -np.inf, np.float32)
+        unsaved = 0
+        for block in self.blocks(progress, "Finding the ranges"):
+            if len(block.rows):
+                low = np.minimum(low, block.rows.min(axis=0))
+                high = np.maximum(high, block.rows.max(axis=0))
+            progress.read += block.read
+            unsaved += block.read * self.vectors.width * 4
+            if unsaved >= CHECKPOINT_BYTES and low.ndim:
+                progress.low, progress.high = low.tolist(), high.tolist()
+                self.save(progress)
+                unsaved = 0
+        self.check_refused()
+        self.check_left(low.ndim)
+        progress.low, progress.high = low.tolist(), high.tolist()
+
+    def write_rows(self, progress: Progress) -> None:
+        """Write the filtered rows, and the numbers of those that hold NaN or infinity."""
+        pending: Future[None] | None = None
+        unsaved = 0
+        with (
+            self.rows.open("r+b") as file,
+            self.bad.open("r+b") as bad,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            start = self.write_header(file, 0)
+            file.truncate(start + self.written(progress) * self.row_bytes)
+            bad.truncate(progress.bad * 8)
+            for opened in (file, bad):
+                opened.seek(0, os.SEEK_END)
+            for block in self.blocks(progress, "Filtering"):
+                file.write(np.ascontiguousarray(block.rows).data)
+                bad.write(block.bad.tobytes())
+                progress.read += block.read
+                progress.bad += len(block.bad)
+                unsaved += len(block.rows) * self.row_bytes
+                if unsaved >= CHECKPOINT_BYTES and not self.refused:
+                    if pending is not None:
+                        pending.result()
+                    # The disk works while the next rows are computed.
+                    pending = pool.submit(self.checkpoint, file, bad, replace(progress))
+                    unsaved = 0
+            if pending is not None:
+                pending.result()
+            self.check_refused()
+            self.check_left(self.written(progress))
+            self.write_header(file, self.written(progress))
+            self.checkpoint(file, bad, progress)
+
+    def blocks(self, progress: Progress, describe: str) -> Iterator[Block]:
+        """The rest of the input, filtered; with a progress bar."""
+        source = self.vectors.blocks(progress.read, self.size)
+        numbers = range(progress.read, self.vectors.rows, self.size)
+        # One thread reads, one computes, the caller's writes: the product and the reads run
+        # without Python's lock.
+        work = (
+            self.filter_block(block, first, progress)
+            for first, block in zip(numbers, ahead(source), strict=True)
+        )
+        total = self.vectors.rows
+        with tqdm(total=total, initial=progress.read, desc=describe, unit="row") as bar:
+            for block in ahead(work):
+                yield block
+                bar.update(block.read)
+
+    def filter_block(self, block: NDArray[Any], first: int, progress: Progress) -> Block:
+        """One block through the filter, and in the precision of the output."""
+        settings = self.settings
+        with np.errstate(over="ignore"):
+            raw = block.astype(np.float32, copy=False)
+        bad = non_finite_rows(raw)
+        if settings.nan == "fail":
+            self.refused += len(bad)
+            self.first_refused += (bad + first)[: SHOWN_ROWS - len(self.first_refused)].tolist()
+        if self.refused:
+            # There will be no output: the rest is only looked at.
+            return Block(len(raw), bad + first, np.empty((0, self.row_width), np.float32))
+        rows = self.filter.apply(raw)
+        if settings.normalize:
+            lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+            rows /= np.maximum(lengths, SMALLEST_LENGTH)
+        if len(bad) and settings.nan == "drop":
+            rows = np.delete(rows, bad, axis=0)
+        elif len(bad):
+            rows[bad] = np.nan
+        stored = rows if progress.ranging else convert(rows, settings.precision, progress.ranges)
+        return Block(len(raw), bad + first, stored)
+
+    def check_refused(self) -> None:
+        """Raise :class:`NonFiniteError` if rows hold NaN or infinity that must not."""
+        if not self.refused:
+            return
+        shown = ", ".join(map(str, self.first_refused))
+        more = ", …" if self.refused > len(self.first_refused) else ""
+        raise NonFiniteError(
+            f"{self.vectors.path}: {self.refused:,} of {self.vectors.rows:,} rows hold NaN or "
+            f"infinity: {shown}{more} (counted from 0). --nan drop leaves such rows out, "
+            f"--nan keep makes them rows of NaN"
+        )
+
+    def check_left(self, rows: int) -> None:
+        """Raise :class:`NonFiniteError` if dropping left no row."""
+        if rows == 0:
+            raise NonFiniteError(f"{self.vectors.path}: all rows hold NaN or infinity")
+
+    def written(self, progress: Progress) -> int:
+        """How many rows of the output are done."""
+        return progress.read - (progress.bad if self.settings.nan == "drop" else 0)
+
+    def write_header(self, file: BinaryIO, rows: int) -> int:
+        """Write the ``.npy`` header, as long for any number of rows, and return its length."""
+        file.seek(0)
+        dtype = np.lib.format.dtype_to_descr(stored_dtype(self.settings.precision))
+        header = {"descr": dtype, "fortran_order": False, "shape": (rows, self.row_width)}
+        np.lib.format.write_array_header_1_0(file, header)
+        return file.tell()
+
+    def checkpoint(self, file: BinaryIO, bad: BinaryIO, progress: Progress) -> None:
+        """Have the rows on the disk, and then say so."""
+        for opened in (file, bad):
+            opened.flush()
+            os.fsync(opened.fileno())
+        self.save(progress)
+
+    def save(self, progress: Progress) -> None:
+        """Say how far the job is, in one step that a kill can't cut in two."""
+        fresh = self.state.with_name(f"{self.state.name}.new")
+        fresh.write_text(json.dumps(asdict(progress)))
+        fresh.replace(self.state)
+
+
+def non_finite_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The numbers of the rows that hold NaN or infinity."""
+    # The sum of squares shows both, at the speed of reading. It is too large now and then: then
+    # all are looked at.
+    flat = rows.reshape(-1, order="A")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(flat @ flat):
+            return np.empty(0, np.int64)
+    return np.flatnonzero(~np.isfinite(rows).all(axis=1))
+
+
+def ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:
+    """The same items, made in a thread of their own, a few ahead of their use."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[Any]] = deque(pool.submit(next, items, end) for _ in range(count))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
+            yield item
