@@ -49,6 +49,14 @@ def test_queries_and_documents(
     assert "[1, 2]" in capsys.readouterr().out
 
 
+def test_search_index(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_artifact: Path
+) -> None:
+    pytest.importorskip("faiss", reason="needs the extra vectors")
+    run(monkeypatch, "search_index.py", tiny_artifact, 16)
+    assert re.fullmatch(r"int8:   \[.+\]\nbinary: \[.+\]\n", capsys.readouterr().out)
+
+
 def test_every_example_is_tested() -> None:
     tested = re.findall(r'run\(monkeypatch, "(.+?)"', Path(__file__).read_text())
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(tested)

@@ -37,12 +37,14 @@ class Kind:
         build: Of unit vectors to search in ``(n, k)``, and of those to train on.
         parameter: What trades speed for recall, if anything does.
         settings: Its values, the fastest first.
+        centred: Whether the mean of the vectors is subtracted from them and from the queries.
     """
 
     label: str
     build: Callable[[Vectors, Vectors], Any]
     parameter: str | None = None
     settings: tuple[int, ...] = (0,)
+    centred: bool = False
 
 
 def unit(vectors: Vectors, k: int) -> Vectors:
@@ -107,6 +109,7 @@ KINDS = {
     "flat": Kind("flat, float32", build_flat),
     "int8": Kind("flat, int8", build_int8),
     "binary": Kind("flat, binary", build_binary),
+    "binary-centred": Kind("flat, binary, mean subtracted", build_binary, centred=True),
     "hnsw": Kind("HNSW, float32", build_hnsw, "efSearch", (16, 32, 64, 128, 256, 512, 1024)),
     "ivf-pq": Kind("IVF-PQ", build_ivf_pq, "nprobe", (1, 4, 16, 32, 64, 128, 256)),
 }
