@@ -19,7 +19,7 @@ from st_embfilter.errors import PipelineError, WidthError
 from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.source import Source
 from st_embfilter.spectrum import Spectrum
-from st_embfilter.unembedding import Unembedding
+from st_embfilter.unembedding import RowBlocks, Unembedding
 
 logger = logging.getLogger(__name__)
 
@@ -263,6 +263,7 @@ def choose_dimensions(width: int, ratio: float | None, k: int | None) -> int:
 
 
 def compute_spectrum(unembedding: Unembedding, progress: bool = False) -> Spectrum:
-    """The spectrum of W_U with its provenance, in one pass over the matrix."""
-    spectrum = Spectrum.from_row_blocks(unembedding.row_blocks(progress))
+    """The spectrum of W_U with its provenance, on a GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    spectrum = Spectrum.from_row_blocks(RowBlocks(unembedding, progress), device=device)
     return replace(spectrum, provenance=unembedding.provenance())

@@ -121,7 +121,7 @@ def read_rows(
     file.seek(tensor.begin)
     for first in range(0, height, rows):
         count = min(rows, height - first)
-        buffer = bytearray(file.read(count * row_bytes))
-        if len(buffer) != count * row_bytes:
+        buffer = bytearray(count * row_bytes)
+        if file.readinto(buffer) != len(buffer):
             raise CheckpointError(f"{where} ends early: it is truncated. Fetch it again")
         yield buffer, torch.frombuffer(buffer, dtype=dtype).view(count, width)

@@ -1,10 +1,11 @@
 """The spectrum of the unembedding matrix: all singular values and right singular vectors of W_U.
 
 ``W_U = U S Vᵀ`` is tall (V × d, V ≫ d) and ``U`` is never needed, so nothing larger than d × d is
-held: the Gram matrix ``W_Uᵀ W_U = V S² Vᵀ`` is summed over row blocks in float64, and its
-eigenvectors are the right singular vectors. The squaring costs accuracy only beyond what float32
-could show anyway: a direction's error is about ``1e-16 · s_max² / (s · gap)``, which is below the
-``6e-8 · s_max / gap`` of a float32 SVD of the whole matrix wherever ``s > 1e-9 · s_max``.
+held: the Gram matrix ``W_Uᵀ W_U = V S² Vᵀ`` is summed over row blocks (gram.py), and its
+eigenvectors are the right singular vectors. The squaring costs accuracy only beyond what a float32
+SVD of the whole matrix would show, whose error in a direction is about ``6e-8 · s_max / gap``. Of
+float64 products it is ``1e-16 · s_max² / (s · gap)``, below that wherever ``s > 1e-9 · s_max``;
+float32 products are taken only where they are below it too.
 """
 
 import json
@@ -18,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from st_embfilter.errors import CheckpointError, NonFiniteError
+from st_embfilter.errors import CheckpointError
 from st_embfilter.files import atomic_output
+from st_embfilter.gram import float32_gram, float64_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +46,25 @@ class Spectrum:
 
     @classmethod
     def from_row_blocks(
-        cls, blocks: Iterable[Tensor], provenance: dict[str, Any] | None = None
+        cls,
+        blocks: Iterable[Tensor],
+        provenance: dict[str, Any] | None = None,
+        device: str = "cpu",
     ) -> "Spectrum":
-        """Compute the spectrum from W_U's row blocks, each ``(rows, d)`` of any float dtype.
+        """Compute the spectrum from W_U's row blocks.
+
+        Args:
+            blocks: Each ``(rows, d)`` of any float dtype. They may be gone over twice: a matrix
+                that float32 products can't resolve is then done in float64. An iterator, which
+                can't be, is done in float64 at once.
+            provenance: What the matrix was.
+            device: Where to compute. Only the CPU takes float32 products.
 
         Raises:
             NonFiniteError: If W_U holds NaN or infinity.
+            CheckpointError: If there are no blocks.
         """
-        values, vectors = eigh_descending(gram_matrix(blocks))
+        values, vectors = eigenpairs(blocks, device)
         return cls(values.clamp(min=0).sqrt(), fix_signs(vectors), provenance or {})
 
     def rows(self, indices: list[int]) -> Tensor:
@@ -94,28 +107,16 @@ class Spectrum:
         return cls(values, vectors, provenance)
 
 
-def gram_matrix(blocks: Iterable[Tensor]) -> Tensor:
-    """``W_Uᵀ W_U`` summed over row blocks, ``(d, d)`` float64.
-
-    Raises:
-        NonFiniteError: If a block holds NaN or infinity.
-    """
-    gram: Tensor | None = None
-    row = 0
-    for block in blocks:
-        rows = block.to(torch.float64)
-        # A sum is finite only if every entry is; no float32 row overflows a float64 sum.
-        finite = rows.sum(dim=1).isfinite()
-        if not finite.all():
-            raise NonFiniteError(
-                f"the unembedding matrix holds NaN or infinity, first in row "
-                f"{row + int((~finite).nonzero()[0])}: the checkpoint is broken"
-            )
-        gram = rows.T @ rows if gram is None else gram.addmm_(rows.T, rows)
-        row += len(rows)
-    if gram is None:
-        raise CheckpointError("the unembedding matrix has no rows")
-    return gram
+def eigenpairs(blocks: Iterable[Tensor], device: str) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``(d,)`` of ``W_Uᵀ W_U``, descending, and eigenvectors as rows, on the CPU."""
+    if device == "cpu" and iter(blocks) is not blocks:
+        gram = float32_gram(blocks)
+        if gram is not None:
+            pairs = eigh_descending(gram.total())
+            if gram.resolves(*pairs):
+                return pairs
+    values, vectors = eigh_descending(float64_gram(blocks, device))
+    return values.cpu(), vectors.cpu()
 
 
 def eigh_descending(symmetric: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ and only its bytes are read.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from st_embfilter.quantized_head import REMEDY, Scale, find_scale, refuse_packed
 from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
 from st_embfilter.source import ADAPTER_CONFIG, Source, adapter_error, resolve_source
 
-# One block is 16 MB once it is float64, whatever the stored dtype.
-BLOCK_ELEMENTS = 2 * 2**20
+# Enough for a matrix product to run at its full speed, and little next to d × d.
+BLOCK_ROWS = 2048
 
 RowReader = Callable[[int], Iterator[tuple[bytes | bytearray, Tensor]]]
 
@@ -106,7 +107,6 @@ class Unembedding:
             progress: Show a progress bar on stderr.
         """
         digest = hashlib.sha256()
-        rows = max(1, BLOCK_ELEMENTS // self.shape[1])
         with tqdm(
             total=self.nbytes,
             desc="Reading W_U",
@@ -114,10 +114,14 @@ class Unembedding:
             unit_scale=True,
             disable=not progress,
         ) as bar:
-            for stored, block in self._read(rows):
-                digest.update(stored)
-                bar.update(len(stored))
-                yield block
+
+            def read() -> Iterator[Tensor]:
+                for stored, block in self._read(BLOCK_ROWS):
+                    digest.update(stored)
+                    bar.update(len(stored))
+                    yield block
+
+            yield from read_ahead(read())
         self._sha256 = digest.hexdigest()
 
     @property
@@ -139,6 +143,27 @@ class Unembedding:
             "shape": list(self.shape),
             "sha256": self.sha256,
         }
+
+
+@dataclass(frozen=True)
+class RowBlocks:
+    """W_U's row blocks as something that can be gone over more than once."""
+
+    unembedding: Unembedding
+    progress: bool = False
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Read the blocks, see :meth:`Unembedding.row_blocks`."""
+        return self.unembedding.row_blocks(self.progress)
+
+
+def read_ahead(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Have a thread read the next block while the caller computes with this one."""
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(next, blocks, None)
+        while (block := upcoming.result()) is not None:
+            upcoming = thread.submit(next, blocks, None)
+            yield block
 
 
 def _from_safetensors(source: Source) -> Unembedding:

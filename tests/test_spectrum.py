@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from st_embfilter.errors import CheckpointError, NonFiniteError, OutputExistsError
-from st_embfilter.spectrum import Spectrum
+from st_embfilter.gram import float32_gram
+from st_embfilter.spectrum import Spectrum, eigh_descending
 
 
 def matrix(height: int, width: int, seed: int = 0, decay: float = 0.0) -> Tensor:
@@ -44,6 +45,60 @@ def test_as_accurate_as_float32_svd(
     ours_error = 1 - np.abs((vectors * exact[2]).sum(axis=1))
     float32_error = 1 - np.abs((float32[2] * exact[2]).sum(axis=1))
     assert np.all(ours_error[separated] <= np.abs(float32_error[separated]) + 1e-7)
+
+
+def wide(decay: float, mean: float = 0.0, height: int = 3000, width: int = 260) -> Tensor:
+    """Wide enough for float32 products, with directions that lie askew, and a mean row."""
+    generator = torch.Generator().manual_seed(7)
+    rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
+    w = matrix(height, width, decay=decay) @ rotation
+    return w + mean * torch.randn(width, generator=generator)
+
+
+def halves_error(exact: Tensor, found: Tensor) -> float:
+    """The sine of the largest angle between the spaces of the larger half of the directions."""
+    a, b = exact[: len(exact) // 2].double(), found[: len(exact) // 2].double()
+    return float(torch.linalg.matrix_norm(b - (b @ a.T) @ a, ord=2))
+
+
+@pytest.mark.parametrize(("decay", "mean"), [(0.0, 0.0), (1.0, 0.0), (1.0, 30.0)])
+def test_float32_products_beat_a_float32_svd(decay: float, mean: float) -> None:
+    w = wide(decay, mean)
+    gram = float32_gram(blocks(w, 500))
+    assert gram is not None and gram.resolves(*eigh_descending(gram.total()))
+    exact = torch.linalg.svd(w.double(), full_matrices=False)
+    float32 = torch.linalg.svd(w, full_matrices=False)
+    ours = Spectrum.from_row_blocks(blocks(w, 500))
+    values = (ours.singular_values - exact.S).abs().max()
+    assert values < (float32.S - exact.S).abs().max() / 2
+    error = halves_error(exact.Vh, ours.right_singular_vectors)
+    assert error < halves_error(exact.Vh, float32.Vh) / 2
+
+
+@pytest.mark.parametrize("decay", [3.0, 6.0])
+def test_what_float32_products_cannot_resolve_is_done_in_float64(decay: float) -> None:
+    w = wide(decay)
+    gram = float32_gram(blocks(w, 500))
+    assert gram is not None and not gram.resolves(*eigh_descending(gram.total()))
+    ours = Spectrum.from_row_blocks(blocks(w, 500))
+    once = Spectrum.from_row_blocks(iter(blocks(w, 500)))
+    assert torch.equal(ours.right_singular_vectors, once.right_singular_vectors)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_extreme_scales(scale: float) -> None:
+    w = wide(0.5)
+    scaled = Spectrum.from_row_blocks(blocks(w * scale, 500)).singular_values
+    torch.testing.assert_close(
+        scaled / scale, Spectrum.from_row_blocks([w]).singular_values, rtol=1e-5, atol=0
+    )
+
+
+def test_non_finite_names_the_row_in_a_wide_matrix() -> None:
+    w = wide(0.0)
+    w[1234, 5] = float("nan")
+    with pytest.raises(NonFiniteError, match="row 1234"):
+        Spectrum.from_row_blocks(blocks(w, 500))
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 9))
