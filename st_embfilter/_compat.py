@@ -1,8 +1,14 @@
-"""The few places where the supported sentence-transformers releases (5.1 to 6.x) differ."""
+"""Where the supported releases of sentence-transformers and huggingface_hub differ."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # these are not listed
+    get_session,
+    hf_raise_for_status,
+)
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
@@ -83,3 +89,24 @@ def set_text_only(transformer: Transformer, tokenizer: PreTrainedTokenizerBase) 
         transformer.input_formatter.supported_modalities = ["text"]
     else:
         transformer.tokenizer = tokenizer  # type: ignore[misc]
+
+
+@contextmanager
+def stream_response(url: str, headers: dict[str, str]) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """A GET request's status, and its body in pieces as they come, in a ``with`` block.
+
+    huggingface_hub speaks through requests before 1.0, and through httpx from then on.
+
+    Raises:
+        HTTPError: If the server refuses it.
+        OSError: If it can't be reached.
+    """
+    session: Any = get_session()
+    if hasattr(session, "stream"):
+        with session.stream("GET", url, headers=headers, follow_redirects=True) as response:
+            hf_raise_for_status(response)
+            yield response.status_code, response.iter_bytes()
+    else:
+        with session.get(url, headers=headers, stream=True, timeout=10) as response:
+            hf_raise_for_status(response)
+            yield response.status_code, response.iter_content(1 << 20)

@@ -108,6 +108,12 @@ def read_rows(
 ) -> Iterator[tuple[bytearray, Tensor]]:
     """Read a matrix in blocks of rows, each as its raw bytes and as a tensor over them.
 
+    Args:
+        file: Open at the matrix's first byte.
+        tensor: The matrix.
+        rows: How many rows make a block.
+        where: The file's name for error messages.
+
     Raises:
         CheckpointError: If the dtype is not known, or the file ends early.
     """
@@ -118,10 +124,9 @@ def read_rows(
     row_bytes = width * dtype.itemsize
     if tensor.size * dtype.itemsize != tensor.end - tensor.begin:
         raise CheckpointError(f"{where} is corrupt: a tensor's shape doesn't fit its bytes")
-    file.seek(tensor.begin)
     for first in range(0, height, rows):
         count = min(rows, height - first)
         buffer = bytearray(count * row_bytes)
-        if file.readinto(buffer) != len(buffer):
+        if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
             raise CheckpointError(f"{where} ends early: it is truncated. Fetch it again")
         yield buffer, torch.frombuffer(buffer, dtype=dtype).view(count, width)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from huggingface_hub import HfApi, HfFileSystem, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is not listed
     EntryNotFoundError,
     HFValidationError,
@@ -23,6 +23,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
+from st_embfilter.remote_file import KeptSpan, RemoteFile
 
 # PEFT's, in the place of config.json and weights.
 ADAPTER_CONFIG = "adapter_config.json"
@@ -64,9 +65,28 @@ class Source:
             SourceNotFoundError: If the file has to come from the hub, which can't be reached or
                 refuses it.
         """
+        with self._opened(filename, None) as file:
+            yield file
+
+    @contextmanager
+    def open_span(self, filename: str, begin: int, end: int) -> Iterator[BinaryIO]:
+        """Open a file of the model to read its bytes from ``begin`` to ``end`` once, in order.
+
+        Of a hub's file, what comes is kept, so that it comes only once (:class:`KeptSpan`).
+
+        Raises:
+            CheckpointError, SourceNotFoundError: As :meth:`open`.
+        """
+        with self._opened(filename, (begin, end)) as file:
+            yield file
+
+    @contextmanager
+    def _opened(self, filename: str, span: tuple[int, int] | None) -> Iterator[BinaryIO]:
         local = self.local_path(filename)
         try:
-            with local.open("rb") if local else self._open_remote(filename) as file:
+            with local.open("rb") if local else self._open_remote(filename, span) as file:
+                if local and span:
+                    file.seek(span[0])
                 yield file
         except FileNotFoundError as error:
             raise _NoFileError(f"{self.name} has no file {filename}") from error
@@ -91,14 +111,14 @@ class Source:
         cached = try_to_load_from_cache(self.name, filename, revision=self.revision)
         return Path(cached) if isinstance(cached, str) else None
 
-    def _open_remote(self, filename: str) -> BinaryIO:
+    def _open_remote(self, filename: str, span: tuple[int, int] | None) -> BinaryIO:
         if try_to_load_from_cache(self.name, filename, revision=self.revision) is not None:
             raise FileNotFoundError(filename)  # The cache knows that there is none.
-        # The few ids without an organization, as "gpt2", are other names of full ones.
-        name = self.name if "/" in self.name else HfApi().model_info(self.name).id
-        # cache_type "none": every read is one range request of just those bytes.
-        remote = f"{name}@{self.revision}/{filename}"
-        return cast(BinaryIO, HfFileSystem().open(remote, "rb", cache_type="none"))
+        try:
+            remote = RemoteFile(self.name, filename, self.revision)
+        except EntryNotFoundError as error:
+            raise FileNotFoundError(filename) from error
+        return cast(BinaryIO, KeptSpan(remote, *span) if span else remote)
 
     def has(self, filename: str) -> bool:
         """Whether the model has a file of this name."""

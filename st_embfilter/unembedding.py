@@ -206,7 +206,7 @@ def _find(source: Source, files: dict[str, str], name: str) -> StoredTensor:
 def _read(
     source: Source, filename: str, tensor: StoredTensor, rows: int
 ) -> Iterator[tuple[bytearray, Tensor]]:
-    with source.open(filename) as file:
+    with source.open_span(filename, tensor.begin, tensor.end) as file:
         yield from read_rows(file, tensor, rows, f"{source.name}/{filename}")
 
 

@@ -8,7 +8,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,7 +50,8 @@ class Hub:
 
     An alias leads to a repository by redirection, as the hub's old ids without an organization do.
     A file of a repository in ``gated`` is only given to users who were granted access, so to none.
-    The body of a range of a file in ``cut`` ends early, as where a connection breaks.
+    The body of a range of a file in ``cut`` ends early, as where a connection breaks; of one in
+    ``whole``, it is the whole file.
     A token may write to the owners it is listed with. A request whose method and path a pattern
     in ``faults`` matches is answered with that status. ``watch`` sees each request before it is
     answered.
@@ -61,6 +62,7 @@ class Hub:
     url: str = ""
     gated: set[tuple[str, str]] = field(default_factory=set)
     cut: set[tuple[str, str]] = field(default_factory=set)
+    whole: set[tuple[str, str]] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
     tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
@@ -99,6 +101,10 @@ class Handler(BaseHTTPRequestHandler):
 
     shared: Hub
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with suppress(ConnectionResetError):  # A client that has read enough.
+            super().handle()
 
     def do_HEAD(self) -> None:
         self.answer()
@@ -300,7 +306,7 @@ class Handler(BaseHTTPRequestHandler):
         blob = files[filename]
         headers = {"ETag": f'"{blob.sha256}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         wanted = RANGE.fullmatch(self.headers.get("Range") or "")
-        if wanted is None:
+        if wanted is None or (repository, filename) in self.shared.whole:
             self.send_body(200, blob, headers)
             return
         first, last = int(wanted[1]), int(wanted[2] or blob.size - 1)

@@ -82,7 +82,7 @@ def test_rows_are_ggufs(
     path = write(
         tmp_path / "m.gguf", {**others, "output_norm.weight": stored(Kind.F32, 2), name: mine}
     )
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", rows * 256)
+    monkeypatch.setattr(module, "BLOCK_ROWS", rows)
     unembedding = Unembedding.from_pretrained(path)
     blocks = list(unembedding.row_blocks())
     expected = gguf.quants.dequantize(*mine)

@@ -42,6 +42,7 @@ ONLINE: list[Call] = [
     ("unembedding", "org/evil"),
     ("unembedding", "org/gated"),
     ("unembedding", "org/cut"),
+    ("unembedding", "org/whole"),
     ("unembedding", "org/shards"),
     ("unembedding", "alias"),
     ("filter", "org/filter"),
@@ -109,7 +110,7 @@ def run(folder: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (bare / "README.md").write_text("No model yet.")
     (evil / "config.json").write_bytes((folder / "config.json").read_bytes())
     (evil / INDEX).write_text('{"weight_map": {"lm_head.weight": "../../etc/passwd"}}')
-    same = ("tiny", "filter", "config", "kept", "model", "gated", "cut", "full")
+    same = ("tiny", "filter", "config", "kept", "model", "gated", "cut", "whole", "full")
     repositories = {f"org/{name}": folder for name in same}
     split = {f"org/{name}": shards for name in ("shards", "kept-shards")}
     home = tmp_path_factory.mktemp("home")
@@ -118,6 +119,7 @@ def run(folder: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) ->
         hub.aliases["alias"] = "org/full"
         hub.gated.add(("org/gated", WEIGHTS))
         hub.cut.add(("org/cut", WEIGHTS))
+        hub.whole.add(("org/whole", WEIGHTS))
         run = Run(hub)
         run.call("online", ONLINE, home, offline="0")
         run.call("offline", CACHED + NOT_CACHED, home, offline="1")
@@ -211,6 +213,7 @@ FAILING = [
     ("online", ("unembedding", "org/evil"), "CheckpointError", "org/evil.*outside.*passwd"),
     ("online", ("unembedding", "org/gated"), "SourceNotFoundError", "org/gated"),
     ("online", ("unembedding", "org/cut"), "SourceNotFoundError", "org/cut"),
+    ("online", ("unembedding", "org/whole"), "SourceNotFoundError", "org/whole.*hf download"),
     ("offline", NOT_CACHED[0], "SourceNotFoundError", "org/tiny.*not in the local hub cache"),
     ("offline", NOT_CACHED[1], "SourceNotFoundError", "org/never.*can't be reached"),
     ("gone", NOT_CACHED[0], "SourceNotFoundError", "org/tiny.*not in the local hub cache"),

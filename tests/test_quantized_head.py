@@ -66,7 +66,7 @@ def test_float8_with_a_scale(source: Path, shape: tuple[int, ...], name: str) ->
 
 def test_float8_in_blocks(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the matrix' height nor its width is a multiple of the block's, nor are the reads."""
-    monkeypatch.setattr("st_embfilter.unembedding.BLOCK_ELEMENTS", 37 * WIDTH)
+    monkeypatch.setattr("st_embfilter.unembedding.BLOCK_ROWS", 37)
     stored = random_head().to(FLOAT8)
     scale = torch.rand(-(-VOCABULARY // 32), -(-WIDTH // 20)) + 0.5
     settings = {"quant_method": "fp8", "weight_block_size": [32, 20]}

@@ -106,7 +106,7 @@ def llama(saved: Path, tmp_path: Path) -> Path:
 def test_blocks(saved: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Unembedding.from_pretrained(saved)
     expected = torch.cat(list(whole.row_blocks()))
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", rows * WIDTH + WIDTH // 2)
+    monkeypatch.setattr(module, "BLOCK_ROWS", rows)
     unembedding = Unembedding.from_pretrained(saved)
     blocks = list(unembedding.row_blocks())
     assert max(map(len, blocks)) == min(rows, VOCABULARY)
@@ -114,15 +114,10 @@ def test_blocks(saved: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert unembedding.sha256 == whole.sha256
 
 
-def test_a_row_wider_than_a_block(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", WIDTH - 1)
-    assert len(list(Unembedding.from_pretrained(saved).row_blocks())) == VOCABULARY
-
-
 def test_a_pass_broken_off_gives_no_hash_of_a_part(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 5 * WIDTH)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 5)
     unembedding = Unembedding.from_pretrained(saved)
     next(unembedding.row_blocks())
     assert unembedding.sha256 == Unembedding.from_pretrained(saved).sha256
