@@ -18,6 +18,7 @@ def test_every_kind_of_index_on_a_few_vectors(
     pytest.importorskip("pytrec_eval", reason="needs the extra mteb")
     monkeypatch.syspath_prepend(FOLDER)
     import indexes
+    import quality
     import report
     import scale
     import vectors
@@ -53,3 +54,11 @@ def test_every_kind_of_index_on_a_few_vectors(
     codes = faiss.vector_to_array(index.codes).reshape(real.shape).astype(int)
     theirs = quantize_embeddings(real, precision="uint8", calibration_embeddings=real)
     assert np.abs(codes - theirs).max() <= 1
+
+    # Each query is a document: nothing is better than to find it first.
+    names = [f"d{i}" for i in range(len(real))]
+    judgements = {name: {name: 1} for name in names[:5]}
+    task = vectors.Retrieval(real, real[:5], names, names[:5], judgements)
+    answers = quality.answers(task, real, 32)
+    assert quality.ndcg(task, answers["flat"][1]).tolist() == [1.0] * 5
+    assert quality.ndcg(task, answers["flat"][1][:, ::-1]).max() < 0.5

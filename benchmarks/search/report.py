@@ -126,7 +126,7 @@ def draw(rows: list[Row], scores: dict[tuple[str, int], float]) -> Figure:
     axes = figure.subplots()
     raw = 100 * scores["flat", 1]
     axes.axhline(raw, color="black", linewidth=0.8, linestyle=(0, (1, 3)))
-    axes.text(5, raw + 0.15, "raw embedding, exact", fontsize=8)
+    axes.text(5, raw + 0.15, "raw, exact", fontsize=8)
     for name, style in STYLES.items():
         points = [
             (row["bytes_per_vector"], 100 * scores[name, row["ratio"]], row["ratio"])
@@ -138,14 +138,15 @@ def draw(rows: list[Row], scores: dict[tuple[str, int], float]) -> Figure:
             size, score, **{"linewidth": 1.4, "markersize": 5} | style, label=KINDS[name].label
         )
         for x, y, ratio in points:
+            offset = (0, -13 if name in ("hnsw", "binary") else 6)  # out of their neighbours' way
             axes.annotate(
-                str(ratio), (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8
+                str(ratio), (x, y), offset, textcoords="offset points", ha="center", fontsize=8
             )
     axes.set_xscale("log")
     ticks = [5, 10, 20, 50, 100, 200, 500, 1000, 2000]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylim(0)
+    axes.set_ylim(0, axes.get_ylim()[1] + 0.5)
     axes.grid(axis="y", linewidth=0.4)
     axes.set_xlabel("bytes a vector, whole index (1 million vectors); at the points: τ")
     axes.set_ylabel("nDCG@10 × 100, Cranfield")
