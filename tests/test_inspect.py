@@ -184,26 +184,3 @@ def test_word_embeddings_that_are_not_there(tmp_path: Path, names: list[str], wo
     save_file({name: torch.ones(3, 2) for name in names}, tmp_path / "model.safetensors")
     with pytest.raises(NoUnembeddingError, match=words):
         Unembedding.from_word_embeddings(resolve_source(tmp_path))
-
-
-def test_steps_of_the_paper_on_a_real_model(
-    run: Run,
-    smollm2: Path,
-    smollm2_model: SentenceTransformer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    raw = SentenceTransformer(modules=list(smollm2_model)[:2], device="cpu")
-    # Reading a GGUF file takes its time.
-    monkeypatch.setattr(Subject, "load_embedder", lambda *_: raw)
-    monkeypatch.setattr(report.run, "load_tokenizer", lambda _: raw.tokenizer)
-    monkeypatch.setattr("st_embfilter.commands.inspect.MOST_TEXTS", 12)
-    result = run("inspect", smollm2, "--out", tmp_path / "out", "--texts", SAMPLE_TEXTS)
-    assert result.returncode == 0, result.stderr
-    content = load(tmp_path / "out")
-    near, average, _, lowered, _, alike, _, conclusion = content["reading"]
-    for finding in (near, average, lowered, alike, conclusion):
-        assert finding["verdict"] == "holds", finding
-    # The smallest singular value's direction writes what the tokenizer has seen most.
-    words = {token["text"] for token in content["directions"][-1]["along"]}
-    assert words & {" the", " a", " his"}

@@ -1,23 +1,43 @@
-"""The whole on a real language model, SmolLM2-135M-Instruct."""
+"""The whole on a real language model, SmolLM2-135M-Instruct.
 
+In one file, as one worker of pytest-xdist takes it: reading the model takes its time.
+"""
+
+import io
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED, relative
+from conftest import SHARED, Run, relative
+from rich.console import Console
 from sentence_transformers import SentenceTransformer
 from test_artifact import embed
 
-from st_embfilter import FilterModule, Unembedding, build_model, save_pretrained, verify
+from st_embfilter import (
+    FilterModule,
+    Unembedding,
+    build_model,
+    demo,
+    pipeline,
+    report,
+    save_pretrained,
+    verify,
+)
+from st_embfilter.backbone import load_transformer
+from st_embfilter.errors import OutputExistsError
 from st_embfilter.filter_module import compute_spectrum
+from st_embfilter.report.run import SAMPLE_TEXTS
+from st_embfilter.report.subject import Subject
 from st_embfilter.spectrum import Spectrum
 
 TEXTS = [
     "A man is playing the guitar on stage",
     "a",
     "The committee approved the budget, although two members voted against it.",
-    "word " * 700,
+    "word " * 120,
     "Zwei Hunde laufen im Schnee; ひとりの男が走る。",
 ]
 
@@ -42,6 +62,15 @@ def test_filter_parity_with_the_reference(
     assert np.abs(found - cosines(reference[f"{prompt}_tau{ratio}"])).max() <= 1e-4
 
 
+@pytest.fixture(scope="module")
+def read_once() -> Iterator[None]:
+    """The exact form of every prompt has the same language model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "load_transformer", cache(load_transformer))
+        yield
+
+
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize("prompt", ["prompteol", "echo"])
 def test_exact_form_is_the_reference(
     reference: dict[str, np.ndarray], smollm2: Path, spectrum: Spectrum, prompt: str
@@ -51,7 +80,8 @@ def test_exact_form_is_the_reference(
     model = build_model(
         smollm2, ratio=1, prompt=prompt, format="exact", spectrum=spectrum, device="cpu"
     )
-    embeddings = model.encode(texts, batch_size=8)
+    # More in a batch would all be padded to the longest.
+    embeddings = model.encode(texts, batch_size=2)
     for ratio in (1, 2, 4, 8):
         found = cosines(embeddings[:, : embeddings.shape[1] // ratio])
         assert np.abs(found - cosines(reference[f"{prompt}_tau{ratio}"])).max() <= 1e-4
@@ -104,3 +134,45 @@ def test_long_text_keeps_the_whole_prompt(smollm2_model: SentenceTransformer) ->
     assert ids.shape == (1, 512)
     text = smollm2_model.tokenizer.decode(ids[0])
     assert text.startswith('Summarize the sentence: "word') and text.endswith('" in one word:"')
+
+
+def test_demo_shows_and_leaves_what_it_says(
+    smollm2: Path,
+    smollm2_model: SentenceTransformer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The fixture is what it would build: reading a GGUF file takes its time.
+    monkeypatch.setattr(demo, "build_model", lambda *_, **__: smollm2_model)
+    said = io.StringIO()
+    demo.run_demo(tmp_path / "out", Console(file=said, width=200))
+    text = said.getvalue()
+    for part in ("an embedding lies closest to", "mean reciprocal rank", "worse", "better", "288"):
+        assert part in text
+    assert (tmp_path / "out" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "smollm2-embedding" / "modules.json").is_file()
+    with pytest.raises(OutputExistsError):
+        demo.run_demo(tmp_path / "out", Console(file=said))
+
+
+def test_inspect_finds_the_steps_of_the_paper(
+    run: Run,
+    smollm2: Path,
+    smollm2_model: SentenceTransformer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw = SentenceTransformer(modules=list(smollm2_model)[:2], device="cpu")
+    # Reading a GGUF file takes its time.
+    monkeypatch.setattr(Subject, "load_embedder", lambda *_: raw)
+    monkeypatch.setattr(report.run, "load_tokenizer", lambda _: raw.tokenizer)
+    monkeypatch.setattr("st_embfilter.commands.inspect.MOST_TEXTS", 12)
+    result = run("inspect", smollm2, "--out", tmp_path / "out", "--texts", SAMPLE_TEXTS)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    near, average, _, lowered, _, alike, _, conclusion = content["reading"]
+    for finding in (near, average, lowered, alike, conclusion):
+        assert finding["verdict"] == "holds", finding
+    # The smallest singular value's direction writes what the tokenizer has seen most.
+    words = {token["text"] for token in content["directions"][-1]["along"]}
+    assert words & {" the", " a", " his"}
