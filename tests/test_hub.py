@@ -151,7 +151,7 @@ def check(call: Call, outcome: Outcome, folder: Path, head: Tensor) -> None:
         torch.testing.assert_close(torch.tensor(outcome["embedding"]), expected)
 
 
-@pytest.mark.parametrize("call", ONLINE[:3] + ONLINE[11:14] + ONLINE[-1:], ids=" ".join)
+@pytest.mark.parametrize("call", ONLINE[:3] + ONLINE[12:15] + ONLINE[-1:], ids=" ".join)
 def test_gives_what_the_folder_gives(call: Call, run: Run, folder: Path, head: Tensor) -> None:
     check(call, run.outcomes["online", call], folder, head)
 
