@@ -27,12 +27,15 @@ from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained
 from st_embfilter.cli import main
+from st_embfilter.report.figures import Inspection
+from st_embfilter.report.run import SAMPLE_TEXTS, run_inspection
 
 SHARED = Path(__file__).parents[2] / "shared"
 # A busy machine is not a failure.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 Run = Callable[..., "Result"]
+NASTY = "<script>alert('&amp;')</script> \"dogs\" $title"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,6 +74,33 @@ def whole_artifact(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An evaluation set of each kind."""
     return write_sets(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def report_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty texts, one of them hard to show."""
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    lines = [NASTY, *SAMPLE_TEXTS.read_text(encoding="utf-8").splitlines()[:19]]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def inspection(tiny: Path, report_texts: Path) -> Inspection:
+    """The figures of a report on the tiny model."""
+    return run_inspection(
+        str(tiny),
+        texts=report_texts,
+        table=None,
+        most_texts=500,
+        ratio=2,
+        k=None,
+        band="edge",
+        prompt=None,
+        revision=None,
+        device="cpu",
+        say=lambda _: None,
+    )
 
 
 @pytest.fixture(scope="session")
