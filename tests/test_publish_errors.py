@@ -132,10 +132,14 @@ def test_full_disk_during_download(hub: Hub, home: Path, tiny_artifact: Path) ->
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    arguments: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
-    command = [sys.executable, "-m", "st_embfilter", "verify", NAME]
-    environment = client_environment(hub, home)
-    full = subprocess.run(command, env=environment, preexec_fn=limit, **arguments)
+    full = subprocess.run(
+        [sys.executable, "-m", "st_embfilter", "verify", NAME],
+        env=client_environment(hub, home),
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     check_failure(full, 1, NAME, "a file failed on this machine")
-    again = subprocess.run(command, env=environment, **arguments)
+    again = run(hub, home, "verify", NAME)
     assert again.returncode == 0, again.stderr
