@@ -143,8 +143,8 @@ class LanceTable:
         with reading(path):
             self.dataset = lance.dataset(path)
             self.schema, self.rows = self.dataset.schema, self.dataset.count_rows()
-            indexes = [index["name"] for index in self.dataset.list_indices()]
-        self.notes = [f"the index {name} is not in the output: make it anew" for name in indexes]
+            indexed = self.dataset.has_index
+        self.notes = ["its indexes are not in the output: make them anew"] if indexed else []
 
     def batches(self, columns: list[str], first: int, size: int) -> "Iterator[pa.RecordBatch]":
         """See :class:`Table`."""

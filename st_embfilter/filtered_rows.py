@@ -8,14 +8,16 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from st_embfilter.errors import NonFiniteError
@@ -32,8 +34,10 @@ from st_embfilter.vectors import VectorFilter
 
 NanPolicy = Literal["fail", "keep", "drop"]
 T = TypeVar("T")
-# Read at once; a few of these are in memory.
-BLOCK_BYTES = 16_000_000
+# Read at once; a few of these for every core are in memory, and one is in a core's cache.
+BLOCK_BYTES = 2_000_000
+# Of wide vectors as well: a product of few rows mostly reads the filter.
+BLOCK_ROWS = 512
 # So much work a kill or a power cut may cost.
 CHECKPOINT_BYTES = 128_000_000
 # As torch.nn.functional.normalize: a vector of zeros stays one.
@@ -146,7 +150,7 @@ class FilterJob:
         self.row_bytes = width * stored_dtype(settings.precision).itemsize
         self.row_width = width
         # Products of blocks of one size, so that a run which was stopped gives the same bits.
-        self.size = max(1, BLOCK_BYTES // (4 * vectors.width))
+        self.size = max(BLOCK_ROWS, BLOCK_BYTES // (4 * vectors.width))
         # Rows with NaN or infinity where there are to be none: how many, and the first.
         self.refused = 0
         self.first_refused: list[int] = []
@@ -248,15 +252,22 @@ class FilterJob:
         """The rest of the input, filtered; with a progress bar."""
         source = self.vectors.blocks(progress.read, self.size)
         numbers = range(progress.read, self.vectors.rows, self.size)
-        # One thread reads, one computes, the caller's writes: the product and the reads run
-        # without Python's lock.
+        # One thread reads, one a core computes, the caller's writes; all without Python's lock.
         work = (
-            self.filter_block(block, first, progress)
+            partial(self.filter_block, block, first, progress)
             for first, block in zip(numbers, ahead(source), strict=True)
         )
         total = self.vectors.rows
-        with tqdm(total=total, initial=progress.read, desc=describe, unit="row") as bar:
-            for block in ahead(work):
+        with (
+            # A product on several cores ends when its last part does: with other work on the
+            # machine, most of the time is spent waiting.
+            threadpool_limits(1, "blas"),
+            tqdm(total=total, initial=progress.read, desc=describe, unit="row") as bar,
+        ):
+            for block in in_order(work, os.cpu_count() or 1):
+                if self.settings.nan == "fail":
+                    self.refused += len(block.bad)
+                    self.first_refused += block.bad[: SHOWN_ROWS - len(self.first_refused)].tolist()
                 yield block
                 bar.update(block.read)
 
@@ -266,10 +277,7 @@ class FilterJob:
         with np.errstate(over="ignore"):
             raw = block.astype(np.float32, copy=False)
         bad = non_finite_rows(raw)
-        if settings.nan == "fail":
-            self.refused += len(bad)
-            self.first_refused += (bad + first)[: SHOWN_ROWS - len(self.first_refused)].tolist()
-        if self.refused:
+        if self.refused or (settings.nan == "fail" and len(bad)):
             # There will be no output: the rest is only looked at.
             return Block(len(raw), bad + first, np.empty((0, self.row_width), np.float32))
         rows = self.filter.apply(raw)
@@ -335,6 +343,18 @@ def non_finite_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
         if np.isfinite(flat @ flat):
             return np.empty(0, np.int64)
     return np.flatnonzero(~np.isfinite(rows).all(axis=1))
+
+
+def in_order(tasks: Iterator[Callable[[], T]], workers: int) -> Iterator[T]:
+    """What tasks give, in their order, a few of them done at the same time."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:

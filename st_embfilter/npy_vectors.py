@@ -64,7 +64,8 @@ class NpyVectors:
         for number, column in enumerate(block):
             file.seek(self.offset + (number * self.rows + start) * self.dtype.itemsize)
             self.fill(file, column)
-        return block.T
+        rows: NDArray[Any] = block.T
+        return rows
 
     def fill(self, file: BinaryIO, array: NDArray[Any]) -> None:
         """Read an array's bytes."""

@@ -47,19 +47,19 @@ def convert(rows: Floats, precision: Precision, ranges: Floats | None = None) ->
     Raises:
         MisuseError: If a number is too large for float16.
     """
-    packed: Stored
+    stored: Stored
     match precision:
         case "float32":
             return rows
         case "float16":
             return half(rows)
         case "ubinary":
-            packed = np.packbits(rows > 0, axis=-1)
-            return packed
+            stored = np.packbits(rows > 0, axis=-1)
+            return stored
         case "binary":
             # As sentence-transformers: the byte less 128.
-            packed = (np.packbits(rows > 0, axis=-1) ^ 0x80).view(np.int8)
-            return packed
+            stored = (np.packbits(rows > 0, axis=-1) ^ 0x80).view(np.int8)
+            return stored
     assert ranges is not None
     starts = ranges[0]
     steps = (ranges[1] - starts) / np.float32(STEPS)
@@ -69,9 +69,11 @@ def convert(rows: Floats, precision: Precision, ranges: Floats | None = None) ->
     np.floor(levels, out=levels)
     np.clip(levels, 0, STEPS, out=levels)
     if precision == "uint8":
-        return levels.astype(np.uint8)
+        stored = levels.astype(np.uint8)
+        return stored
     levels -= 128
-    return levels.astype(np.int8)
+    stored = levels.astype(np.int8)
+    return stored
 
 
 def half(rows: Floats) -> Stored:

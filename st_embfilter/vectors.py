@@ -98,7 +98,8 @@ class VectorFilter:
                 f"the filter takes vectors of {self.width} numbers, (n, {self.width}), not an "
                 f"array of shape {rows.shape}"
             )
-        filtered: NDArray[np.float32] = rows @ self.matrix.T
+        with np.errstate(invalid="ignore"):
+            filtered: NDArray[np.float32] = rows @ self.matrix.T
         return filtered
 
 
