@@ -103,6 +103,11 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def processor_seconds() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
 def compare(source: Path, artifact: Path, rows: int, rounds: int, warm: bool) -> None:
     """Time all three in turn, and print a table."""
     vector_filter = VectorFilter.from_artifact(artifact)
@@ -113,19 +118,22 @@ def compare(source: Path, artifact: Path, rows: int, rounds: int, warm: bool) ->
         "transform": lambda: transform_file(source, vector_filter, out),
     }
     names = list(runs)
-    print("| round | copy (s) | product (s) | transform (s) | slower of both / transform |")
+    print("Seconds, and in brackets those of all cores together.\n")
+    print("| round | copy | product | transform | slower of both / transform |")
     print("|---|---:|---:|---:|---:|")
     shares = []
     for number in range(rounds):
-        took = {}
+        took, used = {}, {}
         # Who is first changes: a machine that slows down favours none.
         for name in names[number % 3 :] + names[: number % 3]:
             out.unlink(missing_ok=True)
             prepare_cache(source, warm)
             os.sync()
+            before = processor_seconds()
             took[name] = seconds(runs[name])
+            used[name] = processor_seconds() - before
         shares.append(max(took["copy"], took["product"]) / took["transform"])
-        cells = " | ".join(f"{took[name]:.2f}" for name in names)
+        cells = " | ".join(f"{took[name]:.2f} ({used[name]:.1f})" for name in names)
         print(f"| {number + 1} | {cells} | {shares[-1]:.2f} |", flush=True)
     print(f"\nmedian share of the slower one's speed: {np.median(shares):.2f}")
     out.unlink(missing_ok=True)

@@ -57,6 +57,19 @@ def test_search_index(
     assert re.fullmatch(r"int8:   \[.+\]\nbinary: \[.+\]\n", capsys.readouterr().out)
 
 
+def test_migrate_faiss_index(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_artifact: Path,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("faiss")
+    run(monkeypatch, "migrate_faiss_index.py", tiny_artifact, tmp_path)
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == "48 dimensions before, 24 after"
+    assert lines[1] == lines[2] == lines[3] != ""
+
+
 def test_every_example_is_tested() -> None:
     tested = re.findall(r'run\(monkeypatch, "(.+?)"', Path(__file__).read_text())
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(tested)
