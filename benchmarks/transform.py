@@ -30,7 +30,7 @@ from filter_memory import status
 from machine import describe_machine
 from safetensors.numpy import save_file
 
-from st_embfilter.filtered_rows import ahead
+from st_embfilter.row_blocks import ahead
 from st_embfilter.transforming import transform_file
 from st_embfilter.vectors import VectorFilter
 

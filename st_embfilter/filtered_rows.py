@@ -7,13 +7,12 @@ it was. What becomes of the filtered rows is the format's.
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from st_embfilter.errors import NonFiniteError
 from st_embfilter.files import remove
+from st_embfilter.row_blocks import ahead, in_order, non_finite_rows
 from st_embfilter.vector_precision import (
     RANGED,
     Precision,
@@ -33,7 +33,6 @@ from st_embfilter.vector_precision import (
 from st_embfilter.vectors import VectorFilter
 
 NanPolicy = Literal["fail", "keep", "drop"]
-T = TypeVar("T")
 # Read at once; a few of these for every core are in memory, and one is in a core's cache.
 BLOCK_BYTES = 2_000_000
 # Of wide vectors as well: a product of few rows mostly reads the filter.
@@ -332,36 +331,3 @@ class FilterJob:
         fresh = self.state.with_name(f"{self.state.name}.new")
         fresh.write_text(json.dumps(asdict(progress)))
         fresh.replace(self.state)
-
-
-def non_finite_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The numbers of the rows that hold NaN or infinity."""
-    # The sum of squares shows both, at the speed of reading. It is too large now and then: then
-    # all are looked at.
-    flat = rows.reshape(-1, order="A")
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(flat @ flat):
-            return np.empty(0, np.int64)
-    return np.flatnonzero(~np.isfinite(rows).all(axis=1))
-
-
-def in_order(tasks: Iterator[Callable[[], T]], workers: int) -> Iterator[T]:
-    """What tasks give, in their order, a few of them done at the same time."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:
-    """The same items, made in a thread of their own, a few ahead of their use."""
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future[Any]] = deque(pool.submit(next, items, end) for _ in range(count))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(next, items, end))
-            yield item

@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import hub_runs
@@ -18,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
-from vector_data import KEPT, WIDTH, make_filter, matrix_of, raw_vectors
+from vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 from st_embfilter import VectorFilter, filtered_rows, transform_file
 from st_embfilter.errors import (
@@ -111,20 +108,6 @@ def test_quantization_to_the_bit(rows: np.ndarray, precision: str) -> None:
     ranges = np.stack([rows[:4].min(axis=0), rows[:4].max(axis=0)])
     found = convert(rows, precision, ranges)  # type: ignore[arg-type]
     np.testing.assert_array_equal(found, quantize_embeddings(rows, precision, ranges=ranges))  # type: ignore[arg-type]
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let a write fail in the middle, as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 class Killed(BaseException):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vector_data import WIDTH, make_filter, matrix_of, raw_vectors
+from vector_data import WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 from st_embfilter import VectorFilter, filtered_rows, transform_file
-from st_embfilter.errors import MisuseError, VectorFileError
+from st_embfilter.errors import MisuseError, OutputWriteError, VectorFileError
 
 faiss = pytest.importorskip("faiss")
 ROWS = 400
@@ -117,3 +117,12 @@ def test_what_is_refused(artifact: Path, tmp_path: Path) -> None:
     with pytest.raises(VectorFileError, match="can't be read"):
         transform_file(source, artifact, out)
     assert not out.exists()
+
+
+def test_a_full_disk(artifact: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "raw.faiss", tmp_path / "out.faiss"
+    make_index(source, "HNSW32", False, faiss.METRIC_L2, raw_vectors(ROWS))
+    with file_size_limit(40_000), pytest.raises(OutputWriteError, match="could not be written"):
+        transform_file(source, artifact, out)
+    assert not out.exists()
+    assert transform_file(source, artifact, out).rows == ROWS

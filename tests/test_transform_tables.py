@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import Run, fails
 from sentence_transformers.util.quantization import quantize_embeddings
-from vector_data import KEPT, WIDTH, make_filter, matrix_of, raw_vectors
+from vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 from st_embfilter import filtered_rows, transform_file
 from st_embfilter.arrow_vectors import METADATA_KEY
-from st_embfilter.errors import VectorFileError, WidthError
+from st_embfilter.errors import OutputWriteError, VectorFileError, WidthError
 
 pa = pytest.importorskip("pyarrow")
 lance = pytest.importorskip("lance")
@@ -207,3 +207,18 @@ def test_vectors_of_several_widths(artifact: Path, tmp_path: Path) -> None:
     empty = write(pa.table({"v": pa.array([], KINDS[1])}), tmp_path / "empty.parquet")
     with pytest.raises(VectorFileError, match="no vectors"):
         transform_file(empty, artifact, tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_full_disk(name: str, artifact: Path, tmp_path: Path) -> None:
+    """The vectors fit, the table doesn't: its texts are longer."""
+    out = output(tmp_path, name)
+    long = table(KINDS[0]).set_column(2, "text", pa.array([str(i) * 999 for i in range(ROWS)]))
+    rng = np.random.default_rng(0)
+    noise = pa.array([rng.bytes(999) for _ in range(ROWS)])
+    source = write(long.append_column("noise", noise), tmp_path / name)
+    with file_size_limit(60_000), pytest.raises(OutputWriteError, match="could not be written"):
+        transform_file(source, artifact, out, nan="drop")
+    assert not out.exists() and (tmp_path / f".{out.name}.progress").exists()
+    assert transform_file(source, artifact, out, nan="drop").rows == len(GOOD)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

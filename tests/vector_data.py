@@ -1,9 +1,13 @@
 """Raw vectors, and an artifact of which only the filter's files are there."""
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 WIDTH, KEPT = 24, 16
@@ -30,3 +34,17 @@ def matrix_of(folder: Path) -> np.ndarray:
 
 def raw_vectors(rows: int, width: int = WIDTH, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let a write fail in the middle, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
