@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ARROW_MAGIC = b"ARROW1"
 READ_BYTES = 1 << 20
+LANCE_READ_BYTES = 1 << 25
 
 
 class Table(Protocol):
@@ -150,7 +151,12 @@ class LanceTable:
         """See :class:`Table`."""
         with reading(self.path):
             scanner = self.dataset.scanner(
-                columns=columns, offset=first or None, batch_size=size, scan_in_order=True
+                columns=columns,
+                offset=first or None,
+                batch_size=size,
+                scan_in_order=True,
+                # By default it reads gigabytes ahead.
+                io_buffer_size=LANCE_READ_BYTES,
             )
             yield from scanner.to_batches()
 
