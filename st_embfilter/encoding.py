@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from st_embfilter.errors import MisuseError, OutputWriteError
 from st_embfilter.files import check_absent
+from st_embfilter.prefix_encoder import PrefixEncoder
 
 # So much work a kill may cost.
-CHUNK_BATCHES = 16
+CHUNK_BATCHES = 32
 
 
 def encode_to_file(
@@ -32,11 +33,11 @@ def encode_to_file(
     same call goes on where an earlier one was stopped.
 
     Args:
-        model: Encodes the texts.
+        model: Encodes the texts, through a :class:`PrefixEncoder`.
         texts: In the order of the rows.
         path: The output, which must not exist.
         job: Names the model and the settings: work that was left by another job is dropped.
-        batch_size: Texts a forward pass.
+        batch_size: A forward pass takes as many tokens as so many texts of 32 tokens have.
         normalize: Scale every embedding to length 1.
         prompt_name: The model's prompt to use, as ``"query"``.
 
@@ -57,6 +58,7 @@ def encode_to_file(
         raise MisuseError(f"the model has no prompt of the name {prompt_name!r} (it has: {names})")
     settings = [job, normalize, prompt_name, texts]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    encoder = PrefixEncoder(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = rows_done(state, partial, digest)
@@ -67,12 +69,11 @@ def encode_to_file(
         chunk = CHUNK_BATCHES * batch_size
         with tqdm(total=len(texts), initial=done, desc="Encoding", unit="text") as bar:
             for first in range(done, len(texts), chunk):
-                embeddings = model.encode(
+                embeddings = encoder.encode(
                     texts[first : first + chunk],
                     batch_size=batch_size,
                     normalize_embeddings=normalize,
                     prompt_name=prompt_name,
-                    show_progress_bar=False,
                 )
                 if rows is None:
                     shape = (len(texts), embeddings.shape[1])

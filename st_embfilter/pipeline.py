@@ -186,9 +186,18 @@ def load_or_compute_spectrum(source: str | Path, revision: str | None, path: Pat
 
 
 def load_model(
-    name: str | Path, dimensions: int | None = None, device: str | None = None
+    name: str | Path,
+    dimensions: int | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> SentenceTransformer:
     """Load any sentence-transformers model for use.
+
+    Args:
+        name: A folder, or a model on the hub.
+        dimensions: Keep the first so many.
+        device: As in ``SentenceTransformer``.
+        dtype: What the model computes in, if not in what it was saved in.
 
     Raises:
         SourceNotFoundError: If it isn't there, or can't be loaded.
@@ -203,6 +212,7 @@ def load_model(
                 f"Load it with SentenceTransformer and trust_remote_code=True if you trust it"
             )
         model = SentenceTransformer(str(name), device=device, trust_remote_code=own_code)
+        model.to(dtype)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise SourceNotFoundError(f"{name} can't be loaded: {error}") from error
     if dimensions is not None:

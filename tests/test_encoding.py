@@ -1,6 +1,8 @@
 """encode_to_file: rows in order, resumed after a kill, whole or not there."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,22 +11,32 @@ from sentence_transformers import SentenceTransformer
 from st_embfilter import encoding
 from st_embfilter.encoding import encode_to_file
 from st_embfilter.errors import OutputExistsError
+from st_embfilter.prefix_encoder import Embeddings, PrefixEncoder
 
 TEXTS = [f"text number {number}" for number in range(50)]
 
 
-class Interrupting:
-    """Encodes like a model, until it has given a number of batches."""
+class Interrupting(PrefixEncoder):
+    """Encodes, until it has been called a number of times."""
 
-    def __init__(self, model: SentenceTransformer, calls: int) -> None:
-        self.model, self.calls, self.seen = model, calls, 0
+    calls, seen = 0, 0
 
-    def encode(self, texts: list[str], **options: object) -> np.ndarray:
-        if self.calls == 0:
+    def encode(self, texts: Sequence[str], **options: Any) -> Embeddings:
+        cls = type(self)
+        if cls.calls == 0:
             raise KeyboardInterrupt
-        self.calls -= 1
-        self.seen += len(texts)
-        return self.model.encode(texts, **options)
+        cls.calls -= 1
+        cls.seen += len(texts)
+        return super().encode(texts, **options)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> type[Interrupting]:
+    """What encode_to_file encodes with, for as many calls as are set."""
+    monkeypatch.setattr(encoding, "PrefixEncoder", Interrupting)
+    monkeypatch.setattr(Interrupting, "calls", 3)
+    monkeypatch.setattr(Interrupting, "seen", 0)
+    return Interrupting
 
 
 @pytest.fixture(autouse=True)
@@ -46,34 +58,42 @@ def test_normalized(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(np.load(tmp_path / "out.npy"), axis=1), 1, atol=1e-6)
 
 
-def interrupt(model: SentenceTransformer, path: Path, job: str) -> None:
+def interrupt(
+    model: SentenceTransformer, path: Path, job: str, counted: type[Interrupting]
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        encode_to_file(Interrupting(model, 3), TEXTS, path, job=job, batch_size=4)  # type: ignore[arg-type]
+        encode_to_file(model, TEXTS, path, job=job, batch_size=4)
     assert not path.exists()
+    counted.calls, counted.seen = 100, 0
 
 
-def test_goes_on_where_it_was_stopped(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
+def test_goes_on_where_it_was_stopped(
+    tiny_model: SentenceTransformer, tmp_path: Path, counted: type[Interrupting]
+) -> None:
     path = tmp_path / "out.npy"
-    interrupt(tiny_model, path, "job")
-    rest = Interrupting(tiny_model, 100)
-    encode_to_file(rest, TEXTS, path, job="job", batch_size=4)  # type: ignore[arg-type]
-    assert rest.seen == len(TEXTS) - 3 * 2 * 4
+    interrupt(tiny_model, path, "job", counted)
+    encode_to_file(tiny_model, TEXTS, path, job="job", batch_size=4)
+    assert counted.seen == len(TEXTS) - 3 * 2 * 4
     np.testing.assert_allclose(np.load(path), tiny_model.encode(TEXTS), atol=1e-5)
 
 
-def test_another_job_starts_anew(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
+def test_another_job_starts_anew(
+    tiny_model: SentenceTransformer, tmp_path: Path, counted: type[Interrupting]
+) -> None:
     path = tmp_path / "out.npy"
-    interrupt(tiny_model, path, "job")
-    fresh = Interrupting(tiny_model, 100)
-    encode_to_file(fresh, TEXTS, path, job="another", batch_size=4)  # type: ignore[arg-type]
-    assert fresh.seen == len(TEXTS)
+    interrupt(tiny_model, path, "job", counted)
+    encode_to_file(tiny_model, TEXTS, path, job="another", batch_size=4)
+    assert counted.seen == len(TEXTS)
 
 
 def test_a_job_that_another_overwrote_starts_anew(
-    tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: SentenceTransformer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    counted: type[Interrupting],
 ) -> None:
     path = tmp_path / "out.npy"
-    interrupt(tiny_model, path, "job")
+    interrupt(tiny_model, path, "job", counted)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

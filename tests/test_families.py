@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from st_embfilter import Unembedding, build_model, save_pretrained
 from st_embfilter.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.prefix_encoder import PrefixEncoder
 
 TEXTS = ["short", "a text of some more words than the first, to be padded to", "dog " * 150]
 # Transformers 4 can't load these without their head.
@@ -32,6 +33,8 @@ COLUMNS = (
     "what the head reads",
     "round trip",
     "padding",
+    "prompt once",
+    "reused",
 )
 
 
@@ -84,10 +87,18 @@ def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> No
     # All directions are kept, so that the filter is a rotation.
     read = head_inputs(llm, ids) @ model[2].linear.weight.numpy().T
 
+    encoder = PrefixEncoder(model)
+    sooner = encoder.encode(TEXTS)
+
     path = save_pretrained(model, tmp_path / "artifact")
     plain = SentenceTransformer(str(path), device="cpu").encode(TEXTS)
 
-    differences = (relative(alone, read), relative(plain, together), relative(together, alone))
+    differences = (
+        relative(alone, read),
+        relative(plain, together),
+        relative(together, alone),
+        relative(sooner, together),
+    )
     table.append(
         (
             family,
@@ -96,6 +107,7 @@ def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> No
             "yes" if llm.get_input_embeddings().weight is llm_head else "no",
             f"{to_head:g}",
             *(f"{difference:.0e}" if difference else "0" for difference in differences),
+            "no" if encoder.reason else "yes",
         )
     )
     assert to_head == 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from st_embfilter.commands.common import DeviceOption, JsonOption, console
+from st_embfilter.commands.common import DeviceOption, JsonOption, console, parse_dtype
 from st_embfilter.errors import MisuseError
 
 
@@ -186,13 +186,3 @@ def parse_band(band: str) -> Any:
         return [int(index) for index in band.split(",")]
     except ValueError:
         raise MisuseError(f"--band {band}: give a name, or indices as 3,4,5") from None
-
-
-def parse_dtype(dtype: str) -> Any:
-    """``auto``, or a torch dtype."""
-    import torch
-
-    dtypes = {"auto": "auto", **{n: getattr(torch, n) for n in ("float32", "bfloat16", "float16")}}
-    if dtype not in dtypes:
-        raise MisuseError(f"--dtype {dtype}: use one of {', '.join(dtypes)}")
-    return dtypes[dtype]

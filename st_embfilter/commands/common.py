@@ -1,12 +1,12 @@
 """What the commands share: how they speak, and options that several have."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from st_embfilter.errors import MissingDependencyError
+from st_embfilter.errors import MissingDependencyError, MisuseError
 
 # What is said to a person goes to stderr: stdout is for --json.
 console = Console(stderr=True, highlight=False)
@@ -37,3 +37,13 @@ def import_mteb() -> None:
 def split(names: str | None) -> list[str]:
     """What stands between commas."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+def parse_dtype(dtype: str) -> Any:
+    """``auto``, or a torch dtype."""
+    import torch
+
+    dtypes = {"auto": "auto", **{n: getattr(torch, n) for n in ("float32", "bfloat16", "float16")}}
+    if dtype not in dtypes:
+        raise MisuseError(f"--dtype {dtype}: use one of {', '.join(dtypes)}")
+    return dtypes[dtype]

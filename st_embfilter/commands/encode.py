@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from st_embfilter.commands.common import DeviceOption, JsonOption, console
+from st_embfilter.commands.common import DeviceOption, JsonOption, console, parse_dtype
 from st_embfilter.errors import MisuseError
 
 
@@ -23,32 +23,41 @@ def encode(
         str | None,
         typer.Option(help="query or document, for a model that has prompts of its own for these."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Texts of 32 tokens a forward pass; fewer longer ones.")
+    ] = 32,
+    dtype: Annotated[
+        str,
+        typer.Option(help="To compute in: auto (as saved), float32, bfloat16 (fast), float16."),
+    ] = "auto",
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Embed every line of a file.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    The embeddings are those of SentenceTransformer.encode. What all texts share in front, as the
+    prompt, is computed once. A run that was stopped goes on where it was when the same command is
+    given again.
 
     [dim]st-embfilter encode smollm2-embedding texts.txt --out texts.npy[/dim]
     """
     from st_embfilter.files import check_absent
 
     check_absent(out)
+    wanted = parse_dtype(dtype)
     texts = read_lines(file)
     with console.status("Loading the model"):
         from st_embfilter.encoding import encode_to_file
         from st_embfilter.pipeline import load_model
 
-        loaded = load_model(model, dims, device)
+        loaded = load_model(model, dims, device, None if wanted == "auto" else wanted)
     manifest = Path(model, "embfilter.json")
     identity = manifest.read_text(encoding="utf-8") if manifest.is_file() else model
     shape = encode_to_file(
         loaded,
         texts,
         out,
-        job=json.dumps([identity, dims]),
+        job=json.dumps([identity, dims, dtype]),
         batch_size=batch_size,
         normalize=normalize,
         prompt_name=prompt_name,

@@ -1,0 +1,117 @@
+"""Encoding: the prompt computed once, against plain sentence-transformers and the reference's way.
+
+    python benchmarks/encoding.py MODEL --data DIR [--texts 384] [--scores]
+
+MODEL is an artifact with a prompt (PromptEOL), DIR holds STS12 to STS16 in mteb's rows. Texts are
+drawn from all of them, no text twice. Timed in turn, in float32 and bfloat16:
+
+* ``SentenceTransformer.encode`` of the artifact with its defaults;
+* the reference's way: batches in the order of the texts, the prompt in each text, the filter on
+  every token before the last one is picked;
+* ``PrefixEncoder.encode``.
+
+Then the filter's own share of the time, and with ``--scores`` the STS scores of float32 through
+sentence-transformers and of bfloat16 through ``PrefixEncoder`` over all texts (much longer).
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import describe_machine
+from sentence_transformers import SentenceTransformer
+from sts import read_tasks, scores_by_task, unique_texts
+
+from st_embfilter.pipeline import load_model
+from st_embfilter.prefix_encoder import PrefixEncoder
+
+TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
+BATCH = 32
+
+
+def encode_as_reference(model: SentenceTransformer, texts: list[str]) -> np.ndarray:
+    """Unsorted batches, and the filter applied to every token."""
+    transformer, _, dense = model
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(texts), BATCH):
+            features = transformer(model.preprocess(texts[first : first + BATCH]))
+            filtered = dense.linear(features["token_embeddings"])
+            last = features["attention_mask"].sum(dim=1) - 1
+            parts.append(filtered[torch.arange(len(filtered)), last].float())
+    return torch.cat(parts).numpy()
+
+
+def seconds(task: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
+
+
+def distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest, in lengths of the expected embedding."""
+    gaps = np.linalg.norm(found - expected, axis=1)
+    return float((gaps / np.linalg.norm(expected, axis=1)).max())
+
+
+def filter_share(model: SentenceTransformer, texts: list[str], whole: float) -> float:
+    """The filter's time for so many pooled embeddings, in batches, as a share of the whole."""
+    dense = model[2]
+    pooled = torch.randn(BATCH, dense.linear.in_features, dtype=dense.linear.weight.dtype)
+    with torch.inference_mode():
+        once = seconds(lambda: [dense({"sentence_embedding": pooled}) for _ in range(100)]) / 100
+    return once * len(texts) / BATCH / whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--texts", type=int, default=384)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scores", action="store_true")
+    arguments = parser.parse_args()
+    tasks = read_tasks(arguments.data, TASKS)
+    everything = unique_texts(tasks)
+    texts = random.Random(0).sample(everything, arguments.texts)
+    models = {
+        dtype: load_model(arguments.model, device="cpu", dtype=dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    plain, low = models.values()
+    encoders = {dtype: PrefixEncoder(model) for dtype, model in models.items()}
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "sentence-transformers": lambda: plain.encode(texts),
+        "the reference's way": lambda: encode_as_reference(plain, texts),
+        "PrefixEncoder": lambda: encoders[torch.float32].encode(texts),
+        "sentence-transformers, bfloat16": lambda: low.encode(texts),
+        "PrefixEncoder, bfloat16": lambda: encoders[torch.bfloat16].encode(texts),
+    }
+    found = {name: way() for name, way in ways.items()}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(arguments.rounds):
+        for name, way in ways.items():
+            times[name].append(seconds(way))
+    first = next(iter(ways))
+    best = {name: min(taken) for name, taken in times.items()}
+    print(f"{describe_machine()}\n\n{len(texts)} texts, best of {arguments.rounds}")
+    print("\n| | texts/s | of sentence-transformers | largest difference |\n|---|---:|---:|---:|")
+    for name, taken in best.items():
+        cells = (f"{len(texts) / taken:.1f}", f"{best[first] / taken:.2f}")
+        print(f"| {name} | {' | '.join(cells)} | {distance(found[name], found[first]):.0e} |")
+    ours = best["PrefixEncoder"]
+    print(f"\nPrefixEncoder against the reference's way: {best[list(ways)[1]] / ours:.2f}")
+    print(f"The filter's own share: {filter_share(plain, texts, ours):.2%}")
+    if arguments.scores:
+        columns = [plain.encode(everything), encoders[torch.bfloat16].encode(everything)]
+        print("\n| | float32 | PrefixEncoder, bfloat16 |\n|---|---:|---:|")
+        for name, (exact, fast) in scores_by_task(tasks, everything, columns).items():
+            print(f"| {name} | {exact:.2f} | {fast:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

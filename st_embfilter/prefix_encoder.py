@@ -1,0 +1,257 @@
+"""Encode as sentence-transformers does, and compute once what all texts share.
+
+Every text has the prompt's tokens in front. In a causal language model what they are in each layer
+doesn't depend on what follows, so their keys and values are computed once and reused. Texts go
+through the backbone in order of their number of tokens, as many at a time as make a certain number
+of tokens together, and each text once, however often it is asked for.
+"""
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from st_embfilter._compat import Pooling, Transformer, tokenize
+from st_embfilter.errors import EmbFilterError
+
+logger = logging.getLogger(__name__)
+
+# A batch has as many tokens as `batch_size` texts of this length.
+TOKENS_A_TEXT = 32
+# Room for a few texts of any length.
+TRIED_BATCH = 1 << 20
+# So many texts are tokenized and sorted together.
+WINDOW = 8192
+# How far from sentence-transformers' an embedding may be, in lengths of the embedding. In 16 bits,
+# two batches of other sizes differ by more than a hundredth.
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-4}
+LOW_PRECISION_TOLERANCE = 0.05
+# The backbone's inputs that are understood.
+UNDERSTOOD = {"input_ids", "attention_mask", "pooled_mask"}
+
+Embeddings = NDArray[np.float32]
+
+
+class NotReusableError(EmbFilterError):
+    """This model's prefix can't be computed once for all texts."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text's tokens, without padding.
+
+    Attributes:
+        ids: ``(tokens,)`` int64.
+        pooled: ``(tokens,)`` int64, 1 for what the pooling is to see.
+    """
+
+    ids: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.ids)
+
+
+class PrefixEncoder:
+    """Gives what ``model.encode`` gives, sooner.
+
+    With the first texts it is tried whether it does: where the results are not those of
+    ``model.encode``, or the backbone doesn't take keys and values from before, ``model.encode``
+    does the work, and a warning says why.
+
+    Args:
+        model: Any SentenceTransformer; what pays is a causal backbone with a prompt in front.
+
+    Attributes:
+        reason: Why the prefix isn't reused, or ``None``. Known after the first texts.
+    """
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        self.model = model
+        self.reason: str | None = None
+        self._tried = False
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 32,
+        normalize_embeddings: bool = False,
+        prompt_name: str | None = None,
+        show_progress_bar: bool = False,
+    ) -> Embeddings:
+        """The texts' embeddings, ``(len(texts), dimensions)`` float32.
+
+        Args:
+            texts: In the order of the rows.
+            batch_size: A forward pass takes as many tokens as so many texts of 32 tokens have.
+            normalize_embeddings: Scale every embedding to length 1.
+            prompt_name: The model's prompt to use, as ``"query"``.
+            show_progress_bar: Show a progress bar on stderr.
+        """
+        options: dict[str, Any] = {
+            "normalize_embeddings": normalize_embeddings,
+            "prompt_name": prompt_name,
+        }
+        different = list(dict.fromkeys(texts))
+        if not self._tried and different:
+            self.reason = self._try(different, prompt_name)
+            self._tried = True
+            if self.reason:
+                logger.warning(
+                    "The prompt is computed anew with every text, as sentence-transformers does: "
+                    "%s",
+                    self.reason,
+                )
+        if self.reason or not different:
+            plain: Embeddings = self.model.encode(
+                list(texts), batch_size=batch_size, show_progress_bar=show_progress_bar, **options
+            )
+            return plain.astype(np.float32, copy=False)
+        parts = []
+        with tqdm(
+            total=len(different), desc="Encoding", unit="text", disable=not show_progress_bar
+        ) as bar:
+            for first in range(0, len(different), WINDOW):
+                window = different[first : first + WINDOW]
+                parts.append(self._encode_window(window, batch_size, prompt_name, bar))
+        rows = torch.cat(parts)[:, : self.model.truncate_dim]
+        if normalize_embeddings:
+            rows = nn.functional.normalize(rows)
+        places = {text: place for place, text in enumerate(different)}
+        found: Embeddings = rows.numpy()
+        return found if len(different) == len(texts) else found[[places[text] for text in texts]]
+
+    def _try(self, texts: list[str], prompt_name: str | None) -> str | None:
+        """Why the prefix can't be reused, or None: seen by trying a short and a long text."""
+        # Of the first ones only: a million needn't be sorted for this.
+        by_length = sorted(texts[:WINDOW], key=len)
+        few = [by_length[0], by_length[len(by_length) // 2], by_length[-1]]
+        expected = self.model.encode(few, prompt_name=prompt_name, show_progress_bar=False)
+        try:
+            with tqdm(disable=True) as bar:
+                # In one batch, as some caches can't be had for several texts.
+                found = self._encode_window(few, TRIED_BATCH, prompt_name, bar)
+        except NotReusableError as error:
+            return str(error)
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            return f"{type(error).__name__}: {error}"
+        rows = found[:, : self.model.truncate_dim].numpy()
+        distance = np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        dtype = next(self.model.parameters()).dtype
+        if not distance.max() <= TOLERANCES.get(dtype, LOW_PRECISION_TOLERANCE):
+            return f"the embeddings would be other ones (off by {distance.max():.1e})"
+        return None
+
+    @torch.inference_mode()
+    def _encode_window(
+        self, texts: list[str], batch_size: int, prompt_name: str | None, bar: "tqdm[Any]"
+    ) -> Tensor:
+        """The modules' embeddings of different texts, ``(len(texts), dimensions)`` float32."""
+        rows = self._tokenize(texts, prompt_name)
+        length = shared_length(rows)
+        prefix: Any = None
+        if length:
+            front = rows[0].ids[None, :length].to(self.model.device)
+            prefix = backbone_of(self.model)(input_ids=front, use_cache=True)
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]), reverse=True)
+        result: Tensor | None = None
+        for batch in batches(order, rows, length, batch_size * TOKENS_A_TEXT):
+            embeddings = self._embed([rows[row] for row in batch], prefix, length)
+            if result is None:
+                result = torch.empty(len(rows), embeddings.shape[1])
+            result[batch] = embeddings.float().cpu()
+            bar.update(len(batch))
+        assert result is not None
+        return result
+
+    def _tokenize(self, texts: list[str], prompt_name: str | None) -> list[Tokens]:
+        name = prompt_name or self.model.default_prompt_name
+        front = self.model.prompts.get(name, "") if name else ""
+        features = tokenize(self.model, [f"{front}{text}" for text in texts])
+        unknown = features.keys() - UNDERSTOOD
+        if not {"input_ids", "attention_mask"} <= features.keys() or any(
+            isinstance(features[key], Tensor) for key in unknown
+        ):
+            raise NotReusableError("its backbone takes more than tokens")
+        pooled = features.get("pooled_mask", features["attention_mask"])
+        return [
+            Tokens(ids[mask], row[mask])
+            for ids, mask, row in zip(
+                features["input_ids"], features["attention_mask"].bool(), pooled, strict=True
+            )
+        ]
+
+    def _embed(self, rows: list[Tokens], prefix: Any, length: int) -> Tensor:
+        """The embeddings of some texts, ``(len(rows), dimensions)``."""
+        device = self.model.device
+        ids = padded([row.ids[length:] for row in rows]).to(device)
+        seen = padded([torch.ones_like(row.ids) for row in rows]).to(device)
+        keys_and_values = None
+        if prefix is not None:
+            # The backbone adds to it.
+            keys_and_values = copy.deepcopy(prefix.past_key_values)
+            keys_and_values.batch_repeat_interleave(len(rows))
+        states = backbone_of(self.model)(
+            input_ids=ids,
+            attention_mask=seen,
+            past_key_values=keys_and_values,
+            use_cache=prefix is not None,
+        ).last_hidden_state
+        if prefix is not None:
+            front = prefix.last_hidden_state.expand(len(rows), -1, -1)
+            states = torch.cat([front, states], dim=1)
+        features: dict[str, Any] = {
+            "token_embeddings": states,
+            "attention_mask": padded([row.pooled for row in rows]).to(device),
+        }
+        for module in list(self.model)[1:]:
+            features = module(features)
+        embeddings: Tensor = features["sentence_embedding"]
+        return embeddings
+
+
+def backbone_of(model: SentenceTransformer) -> Any:
+    """The language model in a pipeline.
+
+    Raises:
+        NotReusableError: If the pipeline is of another kind.
+    """
+    transformer, pooling = model[0], model[1] if len(model) > 1 else None
+    if not isinstance(transformer, Transformer) or not isinstance(pooling, Pooling):
+        raise NotReusableError("its pipeline doesn't begin with Transformer and Pooling")
+    if not getattr(pooling, "include_prompt", True):
+        raise NotReusableError("its pooling leaves out the prompt")
+    return transformer.auto_model
+
+
+def shared_length(rows: list[Tokens]) -> int:
+    """How many tokens all texts have in front; of each, at least one remains."""
+    limit = max(min(len(row) for row in rows) - 1, 0)
+    first = rows[0].ids[:limit]
+    same = torch.stack([row.ids[:limit] == first for row in rows]).all(dim=0)
+    return limit if bool(same.all()) else int((~same).nonzero()[0])
+
+
+def batches(order: list[int], rows: list[Tokens], length: int, tokens: int) -> list[list[int]]:
+    """Cut an order, longest first, into batches of at most so many tokens behind the prefix."""
+    cut: list[list[int]] = []
+    for row in order:
+        if not cut or (len(rows[cut[-1][0]]) - length) * (len(cut[-1]) + 1) > tokens:
+            cut.append([])
+        cut[-1].append(row)
+    return cut
+
+
+def padded(rows: list[Tensor]) -> Tensor:
+    """Rows of several lengths as one matrix, filled with 0 on the right."""
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
