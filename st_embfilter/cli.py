@@ -7,6 +7,7 @@ import typer
 
 from st_embfilter import __version__
 from st_embfilter.commands.build import build
+from st_embfilter.commands.cluster import app as ray_app
 from st_embfilter.commands.common import fail
 from st_embfilter.commands.demo import demo
 from st_embfilter.commands.encode import encode
@@ -32,6 +33,7 @@ app = typer.Typer(
 COMMANDS = (build, inspect, verify, publish, encode, transform, export, evaluate, leaderboard, demo)
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(ray_app, name="ray")
 
 
 def main() -> None:

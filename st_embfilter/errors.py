@@ -77,6 +77,10 @@ class HubError(EmbFilterError):
     """The hub refused, or can't be reached. What was published before stays as it was."""
 
 
+class ClusterError(EmbFilterError):
+    """Ray can't be reached, or a worker failed again and again. Finished parts are kept."""
+
+
 class ServerError(EmbFilterError):
     """A running server doesn't answer, or not as an embedding server does."""
 
@@ -86,4 +90,4 @@ class VectorFileError(EmbFilterError):
 
 
 class DataError(EmbFilterError):
-    """An evaluation set can't be reached or read, or lacks a split or a column."""
+    """An evaluation set can't be reached or read, or a split, a column or a text is missing."""

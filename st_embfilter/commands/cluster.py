@@ -1,0 +1,132 @@
+"""``st-embfilter ray``: a corpus encoded or filtered by several processes, GPUs or machines."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from st_embfilter.commands.common import JsonOption, console
+
+app = typer.Typer(
+    help="Encode or transform a corpus with Ray: several processes, GPUs or machines.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+Corpus = Annotated[Path, typer.Argument(metavar="IN", help="A Parquet file, or a folder of them.")]
+Out = Annotated[Path, typer.Option(help="The folder of Parquet files to make.")]
+Dims = Annotated[int | None, typer.Option(help="Keep the first so many dimensions: a larger τ.")]
+Normalize = Annotated[bool, typer.Option(help="Scale every embedding to length 1.")]
+PartRows = Annotated[
+    int, typer.Option(min=1, help="The most rows of an output file: what a lost worker costs.")
+]
+Count = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes. Default: as many as CPUs or GPUs allow."),
+]
+Cpus = Annotated[int, typer.Option(min=1, help="CPUs, and threads, of each process.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="A Ray cluster, as auto or ray://head:10001. Default: $RAY_ADDRESS, or this machine."
+    ),
+]
+
+
+@app.command()
+def encode(
+    model: Annotated[
+        str, typer.Argument(help="An artifact's folder that all machines see, or a hub name.")
+    ],
+    source: Corpus,
+    out: Out,
+    column: Annotated[str, typer.Option(help="The column of texts.")],
+    dims: Dims = None,
+    normalize: Normalize = False,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(help="query or document, for a model that has prompts of its own for these."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Texts of 32 tokens a forward pass; fewer longer ones.")
+    ] = 32,
+    dtype: Annotated[
+        str,
+        typer.Option(help="To compute in: auto (as saved), float32, bfloat16 (fast), float16."),
+    ] = "auto",
+    part_rows: PartRows = 8192,
+    workers: Count = None,
+    cpus_per_worker: Cpus = 1,
+    gpus_per_worker: Annotated[
+        float, typer.Option(min=0, help="GPUs of each process; with 0.5, two share one.")
+    ] = 0,
+    address: Address = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a corpus of texts a column of embeddings.
+
+    A run that was stopped goes on where it was when the same command is given again.
+
+    [dim]st-embfilter ray encode smollm2-embedding texts/ --out embedded/ --column text[/dim]
+    """
+    from st_embfilter.ray_data import Workers, encode_corpus
+
+    manifest = encode_corpus(
+        source,
+        out,
+        model,
+        column=column,
+        dims=dims,
+        normalize=normalize,
+        prompt_name=prompt_name,
+        batch_size=batch_size,
+        dtype=dtype,
+        part_rows=part_rows,
+        workers=Workers(workers, cpus_per_worker, gpus_per_worker, address),
+    )
+    report(out, manifest, as_json)
+
+
+@app.command()
+def transform(
+    source: Corpus,
+    filter: Annotated[
+        str, typer.Option(help="The artifact with the filter: a folder, or a model on the hub.")
+    ],
+    out: Out,
+    column: Annotated[str, typer.Option(help="The column of raw embeddings.")],
+    dims: Dims = None,
+    normalize: Normalize = False,
+    part_rows: PartRows = 131_072,
+    workers: Count = None,
+    cpus_per_worker: Cpus = 1,
+    address: Address = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Filter a corpus's column of raw embeddings: no text is encoded again.
+
+    A run that was stopped goes on where it was when the same command is given again.
+
+    [dim]st-embfilter ray transform raw/ --filter smollm2-embedding --out new/ --column raw[/dim]
+    """
+    from st_embfilter.ray_data import Workers, transform_corpus
+
+    manifest = transform_corpus(
+        source,
+        out,
+        filter,
+        column=column,
+        dims=dims,
+        normalize=normalize,
+        part_rows=part_rows,
+        workers=Workers(workers, cpus_per_worker, address=address),
+    )
+    report(out, manifest, as_json)
+
+
+def report(out: Path, manifest: dict[str, Any], as_json: bool) -> None:
+    """Say what there is now."""
+    files = len(manifest["parts"])
+    console.print(f"[green]Done[/green]: {out}, {manifest['rows']:,} rows in {files:,} files")
+    if as_json:
+        print(json.dumps(manifest))

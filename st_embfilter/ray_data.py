@@ -1,0 +1,296 @@
+"""A corpus encoded, or its vectors filtered, by Ray Data: on all cores, GPUs or machines at hand.
+
+Ray Data has the workers, gives them parts, and gives a part again whose worker was lost. That
+nothing is written twice is :class:`~st_embfilter.corpus.Output`'s: a part's file is named after
+the rows it is made of. Ray Data's own writer names files after the run, and so can't go on with
+what an earlier run has left.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from st_embfilter import errors
+from st_embfilter.errors import ClusterError, EmbFilterError, MissingDependencyError, MisuseError
+from st_embfilter.files import check_absent
+
+try:
+    import ray
+    import ray.data
+
+    from st_embfilter.corpus import Output, Part, cut
+    from st_embfilter.corpus_tasks import DTYPES, Encoding, Filtering
+    from st_embfilter.vectors import VectorFilter
+except ImportError as error:
+    raise MissingDependencyError(
+        "Ray needs more packages: pip install 'st-embfilter[ray]'"
+    ) from error
+
+ENCODED_ROWS = 8192
+TRANSFORMED_ROWS = 131_072
+# Each is an object in Ray's store. Of more parts than these, some are given out together.
+MOST_BLOCKS = 10_000
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who does the work.
+
+    Attributes:
+        count: How many processes. Default: as many as there are CPUs, or GPUs, for.
+        cpus: CPUs for each, which is also its number of threads.
+        gpus: GPUs for each. 0 computes on CPUs; with 0.5, two workers share one.
+        address: The Ray cluster's, ``auto`` or ``ray://head:10001``. Default: the one that this
+            process is connected to, or that ``RAY_ADDRESS`` names; else one is started on this
+            machine, and ended.
+    """
+
+    count: int | None = None
+    cpus: int = 1
+    gpus: float = 0
+    address: str | None = None
+
+
+def encode_corpus(
+    source: str | Path,
+    out: str | Path,
+    model: str,
+    *,
+    column: str,
+    dims: int | None = None,
+    normalize: bool = False,
+    prompt_name: str | None = None,
+    batch_size: int = 32,
+    dtype: str = "auto",
+    part_rows: int = ENCODED_ROWS,
+    workers: Workers | None = None,
+) -> dict[str, Any]:
+    """Give a corpus of texts a column of embeddings.
+
+    The output is a folder of Parquet files with the corpus's columns and ``embedding``, float32.
+    It appears when it is whole. Until then the work lies in a hidden folder beside it, and the same
+    call goes on where an earlier one was stopped, with whatever workers.
+
+    Args:
+        source: A Parquet file, or a folder of them, that all machines see.
+        out: The output, on a file system that all machines share. It must not exist.
+        model: A folder that all machines see, or a name on the hub.
+        column: The texts.
+        dims: Keep the first so many dimensions: a larger τ.
+        normalize: Scale every embedding to length 1.
+        prompt_name: The model's prompt to use, as ``"document"``.
+        batch_size: Texts of 32 tokens a forward pass; fewer longer ones.
+        dtype: What the model computes in, as ``bfloat16``. Default: what it was saved in.
+        part_rows: The most rows of a part: what a lost worker costs.
+        workers: Who does it.
+
+    Returns:
+        The manifest that lies in the folder: the settings, the number of rows, and every part with
+        the rows it is made of.
+
+    Raises:
+        MissingDependencyError: If Ray isn't installed; when this module is imported.
+        MisuseError: If the column is missing or holds no texts, or an option doesn't fit.
+        OutputExistsError: If ``out`` exists.
+        SourceNotFoundError: If the model can't be loaded.
+        DataError: If a text is null, or there is none.
+        VectorFileError: If a file of the corpus can't be read.
+        OutputWriteError: If the output can't be written. The same call goes on where it was.
+        ClusterError: If there is no such cluster, or a worker ends again and again.
+    """
+    if dtype not in DTYPES:
+        raise MisuseError(f"dtype {dtype}: use one of {', '.join(DTYPES)}")
+    workers = workers or Workers()
+    manifest = Path(model, "embfilter.json")
+    task = Encoding(
+        model=str(Path(model).absolute()) if Path(model).is_dir() else model,
+        identity=manifest.read_text(encoding="utf-8") if manifest.is_file() else model,
+        column=column,
+        dims=dims,
+        normalize=normalize,
+        prompt_name=prompt_name,
+        batch_size=batch_size,
+        device="cuda" if workers.gpus else "cpu",
+        dtype=dtype,
+    )
+    return run(task, Path(source), Path(out), part_rows, workers)
+
+
+def transform_corpus(
+    source: str | Path,
+    out: str | Path,
+    vector_filter: VectorFilter | str | Path,
+    *,
+    column: str,
+    dims: int | None = None,
+    normalize: bool = False,
+    part_rows: int = TRANSFORMED_ROWS,
+    workers: Workers | None = None,
+) -> dict[str, Any]:
+    """Filter a corpus's column of raw embeddings; the other columns stay as they are.
+
+    Output, workers and errors are those of :func:`encode_corpus`, and those below.
+
+    Args:
+        source: A Parquet file, or a folder of them, that all machines see.
+        out: The output, on a file system that all machines share. It must not exist.
+        vector_filter: The filter, or the artifact it is in: a folder, or ``org/name`` on the hub.
+            Only this process reads it.
+        column: The vectors.
+        dims: Keep the first so many dimensions: a larger τ. Only of an artifact.
+        normalize: Scale every filtered vector to length 1.
+        part_rows: The most rows of a part: what a lost worker costs.
+        workers: Who does it. On CPUs: a product of so few operations per byte is no work for GPUs.
+
+    Returns:
+        The manifest that lies in the folder.
+
+    Raises:
+        WidthError: If vectors are of another width than the filter takes.
+        NonFiniteError: If a vector holds NaN or infinity, or is null.
+    """
+    if not isinstance(vector_filter, VectorFilter):
+        vector_filter = VectorFilter.from_artifact(vector_filter, dims)
+    elif dims is not None:
+        raise MisuseError("dims goes with an artifact: VectorFilter.from_artifact takes it too")
+    task = Filtering(vector_filter, column, normalize)
+    return run(task, Path(source), Path(out), part_rows, workers or Workers())
+
+
+class PartWriter:
+    """A worker: what Ray Data has one of in each process.
+
+    Args:
+        task: What is done to each part.
+        output: Where it is written.
+    """
+
+    def __init__(self, task: Encoding | Filtering, output: Output) -> None:
+        self.task, self.output = task, output
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Write a part.
+
+        An error of ours is a row as well: Ray Data makes another of an exception, with traces of
+        its own in it.
+        """
+        part = Part(**row)
+        try:
+            self.output.write(part, self.task.convert)
+        except EmbFilterError as error:
+            return {"rows": part.rows, "error": type(error).__name__, "message": str(error)}
+        return {"rows": part.rows, "error": "", "message": ""}
+
+
+def run(
+    task: Encoding | Filtering, source: Path, out: Path, part_rows: int, workers: Workers
+) -> dict[str, Any]:
+    """Do a task to a corpus; see :func:`encode_corpus`."""
+    source, out = source.absolute(), out.absolute()
+    check_absent(out)
+    parts = cut(source, part_rows, task.check)
+    files = {part.source: Path(part.source).stat() for part in parts}
+    identity = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files.items()]
+    described = json.dumps([task.facts(), part_rows, identity])
+    output = Output(out, hashlib.sha256(described.encode()).hexdigest())
+    done = output.begin()
+    left = [part for part in parts if part.name not in done]
+    total = sum(part.rows for part in parts)
+    ready = total - sum(part.rows for part in left)
+    with tqdm(total=total, initial=ready, desc=task.verb, unit="row") as bar:
+        if left:
+            with connected(workers.address) as own:
+                for rows in written(left, PartWriter(task, output), workers, own):
+                    bar.update(rows)
+    return output.publish(parts, {"source": str(source), **task.facts()})
+
+
+def written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool) -> Iterator[int]:
+    """Have parts written, and give the number of rows of each when it is.
+
+    Raises:
+        EmbFilterError: The first that a worker had.
+        ClusterError: If a worker fails otherwise.
+    """
+    # Another's cluster may grow, if it is asked for more than it has.
+    wanted = room(workers) if own or not workers.count else workers.count
+    dataset = ray.data.from_items(
+        [asdict(part) for part in parts], override_num_blocks=min(len(parts), MOST_BLOCKS)
+    ).map(
+        PartWriter,  # type: ignore[arg-type]
+        fn_constructor_args=(writer.task, writer.output),
+        # One part at a time: a worker that has several queued keeps them from idle ones.
+        compute=ray.data.ActorPoolStrategy(
+            size=min(len(parts), wanted, workers.count or wanted), max_tasks_in_flight_per_actor=1
+        ),
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus or None,
+    )
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    try:
+        for row in dataset.iter_rows():
+            if row["error"]:
+                raise getattr(errors, row["error"])(row["message"])
+            yield row["rows"]
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"a worker failed: {error}. The parts that are done are kept: the same command goes on "
+            f"there"
+        ) from error
+
+
+def room(workers: Workers) -> int:
+    """For how many workers there are CPUs and GPUs now.
+
+    Raises:
+        MisuseError: If there are for none.
+    """
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus, gpus = there.get("CPU", 0), there.get("GPU", 0)
+    fit = int(cpus // workers.cpus)
+    if workers.gpus:
+        fit = min(fit, int(gpus / workers.gpus))
+    if not fit:
+        raise MisuseError(
+            f"no worker of {workers.cpus} CPUs and {workers.gpus:g} GPUs fits: Ray has "
+            f"{cpus:g} CPUs and {gpus:g} GPUs"
+        )
+    return fit
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[bool]:
+    """Ray for as long as it is needed, and whether it was started for this; it talks to stderr.
+
+    Raises:
+        ClusterError: If there is none at the address.
+    """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with redirect_stdout(sys.stderr):
+        if ray.is_initialized():
+            yield False
+            return
+        address = address or os.environ.get("RAY_ADDRESS", "local")
+        try:
+            ray.init(
+                address,
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ClusterError(f"Ray can't be reached at {address}: {error}") from error
+        try:
+            yield address == "local"
+        finally:
+            ray.shutdown()
