@@ -23,7 +23,17 @@ def test_as_its_own_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["build"], ["encode"], ["verify"], ["publish"], ["export"], ["demo"], ["inspect"]],
+    [
+        [],
+        ["build"],
+        ["encode"],
+        ["verify"],
+        ["publish"],
+        ["export"],
+        ["demo"],
+        ["inspect"],
+        ["transform"],
+    ],
 )
 def test_help_teaches(run: Run, command: list[str]) -> None:
     result = run(*command, "--help")
