@@ -102,11 +102,11 @@ def stream_response(url: str, headers: dict[str, str]) -> Iterator[tuple[int, It
         OSError: If it can't be reached.
     """
     session: Any = get_session()
-    if hasattr(session, "stream"):
+    if callable(session.stream):  # Of requests it is a setting.
         with session.stream("GET", url, headers=headers, follow_redirects=True) as response:
             hf_raise_for_status(response)
             yield response.status_code, response.iter_bytes()
     else:
         with session.get(url, headers=headers, stream=True, timeout=10) as response:
             hf_raise_for_status(response)
-            yield response.status_code, response.iter_content(1 << 20)
+            yield response.status_code, response.iter_content(1 << 16)
