@@ -27,8 +27,8 @@ from st_embfilter.transforming import sync
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Readers of folders of Parquet pass over names that begin so.
-MANIFEST = "_embfilter.json"
+# Hidden, as not every reader of a folder of Parquet passes over other files.
+MANIFEST = ".embfilter.json"
 # One that its worker doesn't survive, for want of memory say, isn't tried for ever.
 TRIES = 4
 

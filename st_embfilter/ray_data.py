@@ -195,6 +195,12 @@ def run(
     task: Encoding | Filtering, source: Path, out: Path, part_rows: int, workers: Workers
 ) -> dict[str, Any]:
     """Do a task to a corpus; see :func:`encode_corpus`."""
+    for path in (source, out):
+        if path.parts and path.parts[0].endswith(":"):
+            raise MisuseError(
+                f"{path}: an object store has no rename of a folder. Read from and write to a file "
+                f"system that all machines share, and copy the finished folder"
+            )
     source, out = source.absolute(), out.absolute()
     check_absent(out)
     parts = cut(source, part_rows, task.check)

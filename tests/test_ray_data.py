@@ -368,6 +368,11 @@ def test_columns_of_vectors(tmp_path: Path) -> None:
         TASK.convert(ParquetTable(path), cut(path, 8, TASK.check)[0]).read_all()
 
 
+def test_an_object_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MisuseError, match="object store"):
+        transform_corpus(tmp_path, "s3://bucket/out", FILTER, column="vector")
+
+
 def test_broken_files(vectors: Path, tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="no such file or folder"):
         cut(tmp_path / "none", 8, TASK.check)
