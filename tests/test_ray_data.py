@@ -387,3 +387,10 @@ def test_broken_files(vectors: Path, tmp_path: Path) -> None:
     (vectors / "a.parquet").write_bytes((vectors / "a.parquet").read_bytes()[:-20])
     with pytest.raises(VectorFileError, match="can't be read"):
         cut(vectors, 16, TASK.check)
+
+
+def test_ray_is_not_installed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "st_embfilter.ray_data")
+    failed = run("ray", "encode", "org/x", tmp_path, "--out", tmp_path / "out", "--column", "text")
+    fails(failed, 1, "pip install 'st-embfilter[ray]'")
