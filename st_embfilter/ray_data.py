@@ -35,6 +35,8 @@ except ImportError as error:
         "Ray needs more packages: pip install 'st-embfilter[ray]'"
     ) from error
 
+logger = logging.getLogger(__name__)
+
 ENCODED_ROWS = 8192
 TRANSFORMED_ROWS = 131_072
 # Each is an object in Ray's store. Of more parts than these, some are given out together.
@@ -180,14 +182,20 @@ class PartWriter:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Write a part.
 
-        An error of ours is a row as well: Ray Data makes another of an exception, with traces of
-        its own in it.
+        An error is a row as well: Ray Data makes pages of an exception, in which ours is lost.
         """
         part = Part(**row)
         try:
             self.output.write(part, self.task.convert)
         except EmbFilterError as error:
             return {"rows": part.rows, "error": type(error).__name__, "message": str(error)}
+        except Exception as error:
+            logger.exception("rows from %d on of %s", part.first, part.source)
+            message = (
+                f"{type(error).__name__}: {error} (at {part.rows} rows of {part.source} from row "
+                f"{part.first} on; Ray's logs show where). The parts that are done are kept"
+            )
+            return {"rows": part.rows, "error": "ClusterError", "message": message}
         return {"rows": part.rows, "error": "", "message": ""}
 
 
@@ -250,8 +258,8 @@ def written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool) 
             yield row["rows"]
     except ray.exceptions.RayError as error:
         raise ClusterError(
-            f"a worker failed: {error}. The parts that are done are kept: the same command goes on "
-            f"there"
+            f"a worker failed: {str(error).strip().splitlines()[-1]} The parts that are done are "
+            f"kept: the same command goes on there"
         ) from error
 
 

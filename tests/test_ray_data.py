@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +305,18 @@ def test_a_part_that_no_worker_survives_is_given_up(vectors: Path, tmp_path: Pat
     # Another run tries again.
     assert output.begin() == {parts[0].name}
     output.write(parts[1], TASK.convert)
+
+
+def test_an_error_that_is_not_ours_names_the_rows(vectors: Path, tmp_path: Path) -> None:
+    class Failing(Filtering):
+        def convert(self, table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
+            raise RuntimeError("CUDA out of memory")
+
+    output, parts = begin(vectors, tmp_path / "out")
+    row = ray_data.PartWriter(Failing(FILTER, "vector", False), output)(asdict(parts[1]))
+    assert row["error"] == "ClusterError"
+    assert row["message"].startswith("RuntimeError: CUDA out of memory (at 16 rows of ")
+    assert not list(output.writing.iterdir())
 
 
 def test_what_another_job_left_is_not_mixed_in(vectors: Path, tmp_path: Path) -> None:
