@@ -118,50 +118,20 @@ def is_alone(out: Path) -> bool:
     return not [path for path in out.parent.iterdir() if path.name.startswith(".")]
 
 
-# The first, as there is a Ray as soon as a test wants one.
+# The first ones, as there is a Ray as soon as a test wants one.
+def test_ray_is_not_installed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "st_embfilter.ray_data")
+    failed = run("ray", "encode", "org/x", tmp_path, "--out", tmp_path / "out", "--column", "text")
+    fails(failed, 1, "pip install 'st-embfilter[ray]'")
+
+
 def test_no_such_cluster() -> None:
     with (
         pytest.raises(ClusterError, match="can't be reached at no-such-scheme://x"),
         ray_data.connected("no-such-scheme://x"),
     ):
         pass
-
-
-@dataclass(frozen=True)
-class Dying(Filtering):
-    """Its worker is killed in the middle of writing a part, once."""
-
-    marker: Path
-
-    def convert(self, table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
-        whole = super().convert(table, part)
-
-        def batches() -> Iterator["pa.RecordBatch"]:
-            for batch in whole:
-                yield batch.slice(0, 5)
-                if part.name == "a-000000000016.parquet" and not self.marker.exists():
-                    self.marker.touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
-                yield batch.slice(5)
-
-        return pa.RecordBatchReader.from_batches(whole.schema, batches())
-
-
-def test_a_worker_is_killed(cluster: None, vectors: Path, tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "out"
-    task = Dying(FILTER, "vector", False, tmp_path / "died")
-    manifest = ray_data.run(task, vectors, out, 16, TWO)
-    assert (tmp_path / "died").exists()
-    found = read(out)
-    assert found.column("id").to_pylist() == list(range(ROWS))
-    np.testing.assert_array_equal(floats(found), EXPECTED)
-    # Each part once, named after its rows, and nothing of what the killed worker had begun.
-    names = [f"a-{first:012d}.parquet" for first in (0, 16, 32, 48)]
-    names += [f"lang=en/b-{first:012d}.parquet" for first in (0, 16, 32)]
-    files = [str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()]
-    assert sorted(files) == sorted([MANIFEST, *names]) and is_alone(out)
-    assert json.loads((out / MANIFEST).read_text()) == manifest
-    assert manifest["rows"] == ROWS and [part["name"] for part in manifest["parts"]] == names
 
 
 def test_goes_on_after_the_driver_was_stopped(
@@ -184,12 +154,14 @@ def test_goes_on_after_the_driver_was_stopped(
     arguments = ("ray", "transform", source, "--filter", tiny_artifact, "--column", "vector")
     done = run(*arguments, "--out", out, "--part-rows", 10, "--workers", 1, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"] == ROWS and "100 rows in 10 files" in done.stderr
+    manifest = json.loads(done.stdout)
+    assert manifest["rows"] == ROWS and "100 rows in 10 files" in done.stderr
     after = {path.name: path.stat().st_ino for path in out.iterdir()}
     assert len(after) == 11 and before.items() <= after.items() and is_alone(out)
     expected = VectorFilter.from_artifact(tiny_artifact).apply(floats(table))
     np.testing.assert_allclose(floats(read(out)), expected, atol=1e-5)
-    fails(run(*arguments, "--out", out), 2, "already exists")
+    with pytest.raises(OutputExistsError):
+        transform_corpus(source, out, tiny_artifact, column="vector")
 
 
 def test_encoded(cluster: None, texts: Path, tiny_artifact: Path, tmp_path: Path) -> None:
@@ -401,8 +373,39 @@ def test_broken_files(vectors: Path, tmp_path: Path) -> None:
         cut(vectors, 16, TASK.check)
 
 
-def test_ray_is_not_installed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "st_embfilter.ray_data")
-    failed = run("ray", "encode", "org/x", tmp_path, "--out", tmp_path / "out", "--column", "text")
-    fails(failed, 1, "pip install 'st-embfilter[ray]'")
+# The last one: Ray speaks of the killed worker on stdout for some time.
+@dataclass(frozen=True)
+class Dying(Filtering):
+    """Its worker is killed in the middle of writing a part, once."""
+
+    marker: Path
+
+    def convert(self, table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
+        whole = super().convert(table, part)
+
+        def batches() -> Iterator["pa.RecordBatch"]:
+            for batch in whole:
+                yield batch.slice(0, 5)
+                if part.name == "a-000000000016.parquet" and not self.marker.exists():
+                    self.marker.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield batch.slice(5)
+
+        return pa.RecordBatchReader.from_batches(whole.schema, batches())
+
+
+def test_a_worker_is_killed(cluster: None, vectors: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    task = Dying(FILTER, "vector", False, tmp_path / "died")
+    manifest = ray_data.run(task, vectors, out, 16, TWO)
+    assert (tmp_path / "died").exists()
+    found = read(out)
+    assert found.column("id").to_pylist() == list(range(ROWS))
+    np.testing.assert_array_equal(floats(found), EXPECTED)
+    # Each part once, named after its rows, and nothing of what the killed worker had begun.
+    names = [f"a-{first:012d}.parquet" for first in (0, 16, 32, 48)]
+    names += [f"lang=en/b-{first:012d}.parquet" for first in (0, 16, 32)]
+    files = [str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted([MANIFEST, *names]) and is_alone(out)
+    assert json.loads((out / MANIFEST).read_text()) == manifest
+    assert manifest["rows"] == ROWS and [part["name"] for part in manifest["parts"]] == names
