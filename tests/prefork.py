@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-# Half of what sentence-transformers imports, and nothing that reads the environment: the hub's
+# Most of what sentence-transformers imports, and nothing that reads the environment: the hub's
 # address and cache are read from it once.
 LIBRARIES = ("torch._dynamo", "sklearn.metrics")
 SECONDS = 300
