@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from st_embfilter.errors import CheckpointError, NonFiniteError
@@ -70,24 +71,30 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     Returns:
         ``None`` where float64 is called for: narrow matrices, stored float64, NaN and infinity.
     """
-    gram: CentredGram | None = None
+    total: NDArray[np.float64] | None = None
+    counts, means, sums = [], [], []
     for block in blocks:
         width = block.shape[1]
         if width < NARROW or block.dtype == torch.float64:
             return None
-        if gram is None:
-            gram = CentredGram(*torch.zeros(2, width, width, dtype=torch.float64))
         rows = block.to(torch.float32).numpy()
         ones = np.ones(len(rows), np.float32)
         mean = ones @ rows / np.float32(len(rows))
         rest = rows - mean
         with np.errstate(over="ignore", invalid="ignore"):  # Seen in the result.
-            gram.centred.add_(symmetric_product(torch.from_numpy(rest)))
-        # (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) without restᵀ rest: so the mean's own rounding cancels.
-        wide = mean.astype(np.float64)
-        cross = np.outer((ones @ rest).astype(np.float64), wide)
-        gram.means.add_(torch.from_numpy(cross + cross.T + len(rows) * np.outer(wide, wide)))
-    return gram if gram and bool(gram.total().isfinite().all()) else None
+            product = rest.T @ rest
+        total = product.astype(np.float64) if total is None else np.add(total, product, out=total)
+        counts.append(len(rows))
+        means.append(mean)
+        sums.append(ones @ rest)
+    if total is None:
+        return None
+    # The sum over blocks of (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) without restᵀ rest. With `sums`, the
+    # mean's own rounding cancels.
+    mean, left = np.array(means, np.float64), np.array(sums, np.float64)
+    half = left.T @ mean + mean.T @ (mean * np.array(counts)[:, None]) / 2
+    gram = CentredGram(torch.from_numpy(total), torch.from_numpy(half + half.T))
+    return gram if bool(gram.total().isfinite().all()) else None
 
 
 def float64_gram(blocks: Iterable[Tensor], device: str = "cpu") -> Tensor:
