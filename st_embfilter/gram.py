@@ -12,15 +12,21 @@ Whether it was exact enough shows in the result (:meth:`CentredGram.resolves`); 
 blocks are gone over once more with :func:`float64_gram`.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from st_embfilter.errors import CheckpointError, NonFiniteError
+from st_embfilter.row_blocks import in_order
 
 # Below this width the products take no time, whatever their dtype.
 NARROW = 256
@@ -62,6 +68,22 @@ class CentredGram:
         return bool(spread <= bound) and float(values[-1]) > UNDERFLOW
 
 
+class CentredBlock(NamedTuple):
+    """What a block of rows adds to the Gram matrix.
+
+    Attributes:
+        product: Of the rows less their mean with themselves, ``(d, d)`` float32.
+        rows: How many rows they are.
+        mean: Their mean, ``(d,)`` float32.
+        left: The sum of the rows less that mean, ``(d,)`` float32: what its rounding has left.
+    """
+
+    product: NDArray[np.float32]
+    rows: int
+    mean: NDArray[np.float32]
+    left: NDArray[np.float32]
+
+
 def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     """The Gram matrix from float32 products, on the CPU.
 
@@ -71,30 +93,48 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     Returns:
         ``None`` where float64 is called for: narrow matrices, stored float64, NaN and infinity.
     """
-    total: NDArray[np.float64] | None = None
-    counts, means, sums = [], [], []
-    for block in blocks:
-        width = block.shape[1]
-        if width < NARROW or block.dtype == torch.float64:
-            return None
-        rows = block.to(torch.float32).numpy()
-        ones = np.ones(len(rows), np.float32)
-        mean = ones @ rows / np.float32(len(rows))
-        rest = rows - mean
-        with np.errstate(over="ignore", invalid="ignore"):  # Seen in the result.
-            product = rest.T @ rest
-        total = product.astype(np.float64) if total is None else np.add(total, product, out=total)
-        counts.append(len(rows))
-        means.append(mean)
-        sums.append(ones @ rest)
-    if total is None:
+    upcoming = iter(blocks)
+    first = next(upcoming, None)
+    if first is None or first.shape[1] < NARROW or first.dtype == torch.float64:
         return None
-    # The sum over blocks of (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) without restᵀ rest. With `sums`, the
-    # mean's own rounding cancels.
-    mean, left = np.array(means, np.float64), np.array(sums, np.float64)
+    total = np.zeros((first.shape[1], first.shape[1]))
+    counts, means, lefts = [], [], []
+    tasks = (partial(centred_block, block) for block in chain([first], upcoming))
+    # A block for every core, and each on one thread: what isn't a product runs on one core alone,
+    # and a product on all cores would wait for the one that reads the next block.
+    with threadpool_limits(1, "blas"):
+        for block in in_order(tasks, os.cpu_count() or 1):
+            np.add(total, block.product, out=total)
+            counts.append(block.rows)
+            means.append(block.mean)
+            lefts.append(block.left)
+    # The sum over blocks of (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) without restᵀ rest.
+    mean, left = np.array(means, np.float64), np.array(lefts, np.float64)
     half = left.T @ mean + mean.T @ (mean * np.array(counts)[:, None]) / 2
     gram = CentredGram(torch.from_numpy(total), torch.from_numpy(half + half.T))
     return gram if bool(gram.total().isfinite().all()) else None
+
+
+def centred_block(block: Tensor) -> CentredBlock:
+    """What a block adds to the Gram matrix."""
+    rows = to_float32(block)
+    ones = np.ones(len(rows), np.float32)
+    # Overflow is seen in the result.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = ones @ rows / np.float32(len(rows))
+        rest = rows - mean
+        return CentredBlock(rest.T @ rest, len(rows), mean, ones @ rest)
+
+
+def to_float32(block: Tensor) -> NDArray[np.float32]:
+    """A block as float32, on one thread: PyTorch's own threads would wait for work on all cores."""
+    if block.dtype == torch.bfloat16:
+        # Its bits are the upper half of a float32's.
+        halves = block.view(torch.int16).numpy().view(np.uint16)
+        return (halves.astype(np.uint32) << 16).view(np.float32)
+    if block.dtype in (torch.float16, torch.float32):
+        return block.numpy().astype(np.float32, copy=False)
+    return block.to(torch.float32).numpy()
 
 
 def float64_gram(blocks: Iterable[Tensor], device: str = "cpu") -> Tensor:

@@ -6,7 +6,6 @@ and only its bytes are read.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from st_embfilter.errors import CheckpointError, NoUnembeddingError
 from st_embfilter.gguf_file import check_matrix, dequantize_rows, open_gguf
 from st_embfilter.head_tensor import find_head, find_word_embeddings
 from st_embfilter.quantized_head import REMEDY, Scale, find_scale, refuse_packed
+from st_embfilter.row_blocks import ahead
 from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
 from st_embfilter.source import ADAPTER_CONFIG, Source, adapter_error, resolve_source
 
@@ -121,7 +121,7 @@ class Unembedding:
                     bar.update(len(stored))
                     yield block
 
-            yield from read_ahead(read())
+            yield from ahead(read())
         self._sha256 = digest.hexdigest()
 
     @property
@@ -155,15 +155,6 @@ class RowBlocks:
     def __iter__(self) -> Iterator[Tensor]:
         """Read the blocks, see :meth:`Unembedding.row_blocks`."""
         return self.unembedding.row_blocks(self.progress)
-
-
-def read_ahead(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Have a thread read the next block while the caller computes with this one."""
-    with ThreadPoolExecutor(1) as thread:
-        upcoming = thread.submit(next, blocks, None)
-        while (block := upcoming.result()) is not None:
-            upcoming = thread.submit(next, blocks, None)
-            yield block
 
 
 def _from_safetensors(source: Source) -> Unembedding:
