@@ -102,7 +102,7 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     tasks = (partial(centred_block, block) for block in chain([first], upcoming))
     # A block for every core, and each on one thread: what isn't a product runs on one core alone,
     # and a product on all cores would wait for the one that reads the next block.
-    with threadpool_limits(1, "blas"):
+    with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"):
         for block in in_order(tasks, os.cpu_count() or 1):
             np.add(total, block.product, out=total)
             counts.append(block.rows)
@@ -119,7 +119,7 @@ def centred_block(block: Tensor) -> CentredBlock:
     """What a block adds to the Gram matrix."""
     rows = to_float32(block)
     ones = np.ones(len(rows), np.float32)
-    # Overflow is seen in the result.
+    # Overflow is seen in the result. (A thread has settings of its own.)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = ones @ rows / np.float32(len(rows))
         rest = rows - mean

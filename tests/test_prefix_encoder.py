@@ -48,7 +48,9 @@ def test_settings_are_encodes(tiny_model: SentenceTransformer) -> None:
 
 @pytest.mark.parametrize("format", ["portable", "exact"])
 def test_named_prompts_and_dimensions(tiny: Path, format: Any) -> None:
-    model = build_model(tiny, device="cpu", query_prompt='Find "{text}" in one word:"', format=format)
+    model = build_model(
+        tiny, device="cpu", query_prompt='Find "{text}" in one word:"', format=format
+    )
     model.truncate_dim = 7
     encoder = PrefixEncoder(model)
     found = encoder.encode(TEXTS, prompt_name="query")
