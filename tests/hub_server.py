@@ -323,13 +323,14 @@ class Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes | Blob, headers: Mapping[str, str], cut: bool = False
     ) -> None:
         blob = body if isinstance(body, Blob) else Blob(body)
+        size = 0 if self.command == "HEAD" else blob.size // 2 if cut else blob.size
+        wanted = self.headers.get("Range")
+        # Before the client hears of it, and may look.
+        self.shared.requests.append(Request(self.command, self.path, wanted, status, size))
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(blob.size)}.items():
             self.send_header(name, value)
         self.end_headers()
-        size = 0 if self.command == "HEAD" else blob.size // 2 if cut else blob.size
-        wanted = self.headers.get("Range")
-        self.shared.requests.append(Request(self.command, self.path, wanted, status, size))
         for first in range(0, size, 1 << 24):
             self.wfile.write(blob.read(first, min(first + (1 << 24), size)))
         self.close_connection = cut or self.close_connection
