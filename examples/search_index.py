@@ -21,7 +21,7 @@ index.train(vectors)
 index.add(vectors)
 print("int8:  ", [texts[i] for i in index.search(query, 2)[1][0]])
 
-# A bit a number: subtract the mean of what is searched in, or half of the bits say nothing.
+# A bit a number: its sign, so first subtract the mean, which would decide many of the signs.
 mean = vectors.mean(axis=0)
 bits = quantize_embeddings(vectors - mean, precision="ubinary")
 index = faiss.IndexBinaryFlat(8 * bits.shape[1])

@@ -4,6 +4,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_migrate_faiss_index(
     lines = capsys.readouterr().out.split("\n")
     assert lines[0] == "48 dimensions before, 24 after"
     assert lines[1] == lines[2] == lines[3] != ""
+
+
+def test_the_search_docs_example(tiny_artifact: Path) -> None:
+    pytest.importorskip("faiss", reason="needs the extra vectors")
+    document = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", document, flags=re.DOTALL)
+    code = code.replace("smollm2-embedding", str(tiny_artifact)).replace("144", "16")
+    names: dict[str, Any] = {"texts": ["A man is eating.", "The moon is full."]}
+    exec(code, names)
+    assert names["index"].search(names["vectors"], 1)[1].tolist() == [[0], [1]]
 
 
 def test_every_example_is_tested() -> None:

@@ -52,7 +52,7 @@ def measured_table(scale: Row, scores: dict[tuple[str, int], float]) -> str:
     """A row for each kind and τ."""
     lines = [
         f"{scale['machine']}. Built with {scale['build_threads']} threads, searched with one, "
-        "a query at a time. nDCG@10 × 100 on Cranfield.",
+        "a query at a time, in the processor's time. nDCG@10 × 100 on Cranfield.",
         "",
         "| index | τ | numbers | vectors | bytes a vector | build (core s) | queries/s "
         "| × raw flat | setting | recall@10 | found | agreement | nDCG@10 |",
@@ -99,7 +99,7 @@ def computed_table(scale: Row, scores: dict[tuple[str, int], float]) -> str:
     )
     lines = [
         "Computed for 1,000,000,000 vectors, not measured. Sizes by the formulas of `stored_size` "
-        f"(report.py), which differ from the sizes measured above by {worst:.1%} at most. Memory "
+        f"(report.py), which differ from the sizes measured above by {worst:.2%} at most. Memory "
         f"at an assumed {PRICE:g} US dollars a GB and month. Seconds a query: where every vector "
         "is compared, in proportion to the measured ones, on one thread.",
         "",
