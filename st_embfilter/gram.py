@@ -41,25 +41,21 @@ UNDERFLOW = 1e-30
 
 @dataclass(frozen=True, eq=False)
 class CentredGram:
-    """``W_Uᵀ W_U`` in two parts, each ``(d, d)`` float64.
+    """``W_Uᵀ W_U`` from float32 products, ``(d, d)`` float64.
 
     Attributes:
-        centred: Of the rows less their block's mean, from float32 products.
-        means: What the means add.
+        total: The Gram matrix.
+        centred: Its part without the blocks' means.
     """
 
+    total: Tensor
     centred: Tensor
-    means: Tensor
-
-    def total(self) -> Tensor:
-        """The Gram matrix."""
-        return self.centred + self.means
 
     def resolves(self, values: Tensor, vectors: Tensor) -> bool:
         """Whether the products were exact enough for the smallest direction.
 
         Args:
-            values: The eigenvalues ``(d,)`` of :meth:`total`, descending.
+            values: The eigenvalues ``(d,)`` of ``total``, descending.
             vectors: Its eigenvectors as rows, ``(d, d)``.
         """
         largest = vectors[:8]
@@ -97,22 +93,25 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     first = next(upcoming, None)
     if first is None or first.shape[1] < NARROW or first.dtype == torch.float64:
         return None
-    total = np.zeros((first.shape[1], first.shape[1]))
+    centred = np.zeros((first.shape[1], first.shape[1]))
     counts, means, lefts = [], [], []
     tasks = (partial(centred_block, block) for block in chain([first], upcoming))
     # A block for every core, and each on one thread: what isn't a product runs on one core alone,
     # and a product on all cores would wait for the one that reads the next block.
     with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"):
         for block in in_order(tasks, os.cpu_count() or 1):
-            np.add(total, block.product, out=total)
+            np.add(centred, block.product, out=centred)
             counts.append(block.rows)
             means.append(block.mean)
             lefts.append(block.left)
     # The sum over blocks of (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) without restᵀ rest.
     mean, left = np.array(means, np.float64), np.array(lefts, np.float64)
     half = left.T @ mean + mean.T @ (mean * np.array(counts)[:, None]) / 2
-    gram = CentredGram(torch.from_numpy(total), torch.from_numpy(half + half.T))
-    return gram if bool(gram.total().isfinite().all()) else None
+    gram = centred + half
+    gram += half.T
+    if not np.isfinite(gram).all():
+        return None
+    return CentredGram(torch.from_numpy(gram), torch.from_numpy(centred))
 
 
 def centred_block(block: Tensor) -> CentredBlock:

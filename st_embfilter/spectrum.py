@@ -112,7 +112,7 @@ def eigenpairs(blocks: Iterable[Tensor], device: str) -> tuple[Tensor, Tensor]:
     if device == "cpu" and iter(blocks) is not blocks:
         gram = float32_gram(blocks)
         if gram is not None:
-            pairs = eigh_descending(gram.total())
+            pairs = eigh_descending(gram.total)
             if gram.resolves(*pairs):
                 return pairs
     values, vectors = eigh_descending(float64_gram(blocks, device))

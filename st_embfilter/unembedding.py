@@ -121,7 +121,7 @@ class Unembedding:
                     bar.update(len(stored))
                     yield block
 
-            yield from ahead(read())
+            yield from ahead(read(), 1)
         self._sha256 = digest.hexdigest()
 
     @property

@@ -65,7 +65,7 @@ def halves_error(exact: Tensor, found: Tensor) -> float:
 def test_float32_products_beat_a_float32_svd(decay: float, mean: float) -> None:
     w = wide(decay, mean)
     gram = float32_gram(blocks(w, 500))
-    assert gram is not None and gram.resolves(*eigh_descending(gram.total()))
+    assert gram is not None and gram.resolves(*eigh_descending(gram.total))
     exact = torch.linalg.svd(w.double(), full_matrices=False)
     float32 = torch.linalg.svd(w, full_matrices=False)
     ours = Spectrum.from_row_blocks(blocks(w, 500))
@@ -79,7 +79,7 @@ def test_float32_products_beat_a_float32_svd(decay: float, mean: float) -> None:
 def test_what_float32_products_cannot_resolve_is_done_in_float64(decay: float) -> None:
     w = wide(decay)
     gram = float32_gram(blocks(w, 500))
-    assert gram is not None and not gram.resolves(*eigh_descending(gram.total()))
+    assert gram is not None and not gram.resolves(*eigh_descending(gram.total))
     ours = Spectrum.from_row_blocks(blocks(w, 500))
     once = Spectrum.from_row_blocks(iter(blocks(w, 500)))
     assert torch.equal(ours.right_singular_vectors, once.right_singular_vectors)
