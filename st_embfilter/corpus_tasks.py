@@ -23,7 +23,7 @@ from st_embfilter.arrow_vectors import (
 from st_embfilter.corpus import Part, read_rows
 from st_embfilter.errors import DataError, MisuseError, NonFiniteError
 from st_embfilter.transforming import check_width
-from st_embfilter.vectors import VectorFilter
+from st_embfilter.vectors import VectorFilter, normalized
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 EMBEDDING = "embedding"
-# As torch.nn.functional.normalize: a vector of zeros stays one.
-SMALLEST_LENGTH = np.float32(1e-12)
 
 
 @dataclass(frozen=True)
@@ -96,16 +94,13 @@ class Encoding:
         """The model, loaded when a worker has its first part."""
         import torch
 
+        from st_embfilter.encoding import check_prompt_name
         from st_embfilter.pipeline import load_model
         from st_embfilter.prefix_encoder import PrefixEncoder
 
         dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
         model = load_model(self.model, self.dims, self.device, dtype)
-        if self.prompt_name is not None and self.prompt_name not in model.prompts:
-            raise MisuseError(
-                f"the model has no prompt of the name {self.prompt_name!r} "
-                f"(it has: {', '.join(model.prompts) or 'none'})"
-            )
+        check_prompt_name(model, self.prompt_name)
         return PrefixEncoder(model)
 
     def convert(self, table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
@@ -203,9 +198,7 @@ class Filtering:
                 f"infinity, as do {len(bad) - 1} more near it: leave such rows out"
             )
         rows = self.filter.apply(raw)
-        if self.normalize:
-            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), SMALLEST_LENGTH)
-        return rows
+        return normalized(rows) if self.normalize else rows
 
 
 def described(schema: "pa.Schema", facts: Mapping[str, Any]) -> "pa.Schema":

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from st_embfilter.errors import MisuseError, OutputWriteError
 from st_embfilter.files import check_absent
+from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.prefix_encoder import PrefixEncoder
 
 # So much work a kill may cost.
@@ -53,9 +54,7 @@ def encode_to_file(
     check_absent(path)
     partial = path.with_name(f".{path.name}.partial")
     state = path.with_name(f".{path.name}.progress")
-    if prompt_name is not None and prompt_name not in model.prompts:
-        names = ", ".join(model.prompts) or "none"
-        raise MisuseError(f"the model has no prompt of the name {prompt_name!r} (it has: {names})")
+    check_prompt_name(model, prompt_name)
     settings = [job, normalize, prompt_name, texts]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     encoder = PrefixEncoder(model)
@@ -91,6 +90,19 @@ def encode_to_file(
             raise
         raise OutputWriteError(f"{path} could not be written: {error}") from error
     return rows.shape[0], rows.shape[1]
+
+
+def check_prompt_name(model: SentenceTransformer, prompt_name: str | None) -> None:
+    """Raise :class:`MisuseError` if the model has no prompt of a name."""
+    if prompt_name is not None and prompt_name not in model.prompts:
+        names = ", ".join(model.prompts) or "none"
+        raise MisuseError(f"the model has no prompt of the name {prompt_name!r} (it has: {names})")
+
+
+def model_identity(model: str) -> str:
+    """What tells a model from every other: an artifact's manifest, else its name."""
+    manifest = Path(model, PROVENANCE_FILE)
+    return manifest.read_text(encoding="utf-8") if manifest.is_file() else model
 
 
 def rows_done(state: Path, partial: Path, digest: str) -> int:

@@ -30,7 +30,7 @@ from st_embfilter.vector_precision import (
     stored_dtype,
     stored_width,
 )
-from st_embfilter.vectors import VectorFilter
+from st_embfilter.vectors import VectorFilter, normalized
 
 NanPolicy = Literal["fail", "keep", "drop"]
 # Read at once; a few of these for every core are in memory, and one is in a core's cache.
@@ -39,8 +39,6 @@ BLOCK_BYTES = 2_000_000
 BLOCK_ROWS = 512
 # So much work a kill or a power cut may cost.
 CHECKPOINT_BYTES = 128_000_000
-# As torch.nn.functional.normalize: a vector of zeros stays one.
-SMALLEST_LENGTH = np.float32(1e-12)
 SHOWN_ROWS = 5
 
 
@@ -281,8 +279,7 @@ class FilterJob:
             return Block(len(raw), bad + first, np.empty((0, self.row_width), np.float32))
         rows = self.filter.apply(raw)
         if settings.normalize:
-            lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-            rows /= np.maximum(lengths, SMALLEST_LENGTH)
+            rows = normalized(rows)
         if len(bad) and settings.nan == "drop":
             rows = np.delete(rows, bad, axis=0)
         elif len(bad):

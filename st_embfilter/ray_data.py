@@ -29,6 +29,7 @@ try:
 
     from st_embfilter.corpus import Output, Part, cut
     from st_embfilter.corpus_tasks import DTYPES, Encoding, Filtering
+    from st_embfilter.encoding import model_identity
     from st_embfilter.vectors import VectorFilter
 except ImportError as error:
     raise MissingDependencyError(
@@ -112,10 +113,9 @@ def encode_corpus(
     if dtype not in DTYPES:
         raise MisuseError(f"dtype {dtype}: use one of {', '.join(DTYPES)}")
     workers = workers or Workers()
-    manifest = Path(model, "embfilter.json")
     task = Encoding(
         model=str(Path(model).absolute()) if Path(model).is_dir() else model,
-        identity=manifest.read_text(encoding="utf-8") if manifest.is_file() else model,
+        identity=model_identity(model),
         column=column,
         dims=dims,
         normalize=normalize,

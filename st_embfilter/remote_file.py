@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ class RemoteFile(io.RawIOBase):
         self.position += len(content)
         return content
 
-    def chunks(self, begin: int, end: int) -> Iterator[bytes]:
+    def chunks(self, begin: int, end: int) -> Generator[bytes, None, None]:
         """The bytes from ``begin`` to ``end`` (one past the last), in pieces as they come."""
         failures = 0
         while begin < end:
@@ -154,6 +154,7 @@ class KeptSpan(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the file on disk. What came stays there."""
+        """Close the file on disk, where what came stays, and the connection."""
+        self.fresh.close()
         self.kept.close()
         super().close()

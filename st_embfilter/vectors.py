@@ -20,6 +20,8 @@ from st_embfilter.layout import PROVENANCE_FILE
 
 WEIGHTS = "2_Dense/model.safetensors"
 CONFIG = "2_Dense/config.json"
+# As torch.nn.functional.normalize: a vector of zeros stays one.
+SMALLEST_LENGTH = np.float32(1e-12)
 ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -101,6 +103,12 @@ class VectorFilter:
         with np.errstate(invalid="ignore"):
             filtered: NDArray[np.float32] = rows @ self.matrix.T
         return filtered
+
+
+def normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors ``(n, k)`` scaled to length 1, in their place."""
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), SMALLEST_LENGTH)
+    return rows
 
 
 def filter_folder(path: str | Path) -> Path:

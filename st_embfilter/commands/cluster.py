@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from st_embfilter.commands.common import JsonOption, console
+from st_embfilter.commands.common import (
+    BatchSizeOption,
+    DimsOption,
+    DtypeOption,
+    JsonOption,
+    NormalizeOption,
+    PromptNameOption,
+    console,
+)
 
 app = typer.Typer(
     help="Encode or transform a corpus with Ray: several processes, GPUs or machines.",
@@ -15,8 +23,6 @@ app = typer.Typer(
 )
 Corpus = Annotated[Path, typer.Argument(metavar="IN", help="A Parquet file, or a folder of them.")]
 Out = Annotated[Path, typer.Option(help="The folder of Parquet files to make.")]
-Dims = Annotated[int | None, typer.Option(help="Keep the first so many dimensions: a larger τ.")]
-Normalize = Annotated[bool, typer.Option(help="Scale every embedding to length 1.")]
 PartRows = Annotated[
     int, typer.Option(min=1, help="The most rows of an output file: what a lost worker costs.")
 ]
@@ -41,19 +47,11 @@ def encode(
     source: Corpus,
     out: Out,
     column: Annotated[str, typer.Option(help="The column of texts.")],
-    dims: Dims = None,
-    normalize: Normalize = False,
-    prompt_name: Annotated[
-        str | None,
-        typer.Option(help="query or document, for a model that has prompts of its own for these."),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Texts of 32 tokens a forward pass; fewer longer ones.")
-    ] = 32,
-    dtype: Annotated[
-        str,
-        typer.Option(help="To compute in: auto (as saved), float32, bfloat16 (fast), float16."),
-    ] = "auto",
+    dims: DimsOption = None,
+    normalize: NormalizeOption = False,
+    prompt_name: PromptNameOption = None,
+    batch_size: BatchSizeOption = 32,
+    dtype: DtypeOption = "auto",
     part_rows: PartRows = 8192,
     workers: Count = None,
     cpus_per_worker: Cpus = 1,
@@ -95,8 +93,8 @@ def transform(
     ],
     out: Out,
     column: Annotated[str, typer.Option(help="The column of raw embeddings.")],
-    dims: Dims = None,
-    normalize: Normalize = False,
+    dims: DimsOption = None,
+    normalize: NormalizeOption = False,
     part_rows: PartRows = 131_072,
     workers: Count = None,
     cpus_per_worker: Cpus = 1,

@@ -12,6 +12,22 @@ from st_embfilter.errors import MissingDependencyError, MisuseError
 console = Console(stderr=True, highlight=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+DimsOption = Annotated[
+    int | None, typer.Option("--dims", help="Keep the first so many dimensions: a larger τ.")
+]
+NormalizeOption = Annotated[
+    bool, typer.Option("--normalize", help="Scale every embedding to length 1.")
+]
+PromptNameOption = Annotated[
+    str | None,
+    typer.Option(help="query or document, for a model that has prompts of its own for these."),
+]
+BatchSizeOption = Annotated[
+    int, typer.Option(min=1, help="Texts of 32 tokens a forward pass; fewer longer ones.")
+]
+DtypeOption = Annotated[
+    str, typer.Option(help="To compute in: auto (as saved), float32, bfloat16 (fast), float16.")
+]
 DeviceOption = Annotated[
     str | None, typer.Option(help="As in PyTorch: cpu, cuda, cuda:1, mps. Default: the best.")
 ]

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from st_embfilter.commands.common import DeviceOption, JsonOption, console, parse_dtype
+from st_embfilter.commands.common import (
+    BatchSizeOption,
+    DeviceOption,
+    DimsOption,
+    DtypeOption,
+    JsonOption,
+    NormalizeOption,
+    PromptNameOption,
+    console,
+    parse_dtype,
+)
 from st_embfilter.errors import MisuseError
 
 
@@ -15,21 +25,11 @@ def encode(
     model: Annotated[str, typer.Argument(help="An artifact's folder, or a model on the hub.")],
     out: Annotated[Path, typer.Option(help="The .npy file to make, float32, one row a text.")],
     file: Annotated[str, typer.Argument(help="UTF-8, one text a line. - is standard input.")] = "-",
-    dims: Annotated[
-        int | None, typer.Option(help="Keep the first so many dimensions: a larger τ.")
-    ] = None,
-    normalize: Annotated[bool, typer.Option(help="Scale every embedding to length 1.")] = False,
-    prompt_name: Annotated[
-        str | None,
-        typer.Option(help="query or document, for a model that has prompts of its own for these."),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Texts of 32 tokens a forward pass; fewer longer ones.")
-    ] = 32,
-    dtype: Annotated[
-        str,
-        typer.Option(help="To compute in: auto (as saved), float32, bfloat16 (fast), float16."),
-    ] = "auto",
+    dims: DimsOption = None,
+    normalize: NormalizeOption = False,
+    prompt_name: PromptNameOption = None,
+    batch_size: BatchSizeOption = 32,
+    dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,17 +47,15 @@ def encode(
     wanted = parse_dtype(dtype)
     texts = read_lines(file)
     with console.status("Loading the model"):
-        from st_embfilter.encoding import encode_to_file
+        from st_embfilter.encoding import encode_to_file, model_identity
         from st_embfilter.pipeline import load_model
 
         loaded = load_model(model, dims, device, None if wanted == "auto" else wanted)
-    manifest = Path(model, "embfilter.json")
-    identity = manifest.read_text(encoding="utf-8") if manifest.is_file() else model
     shape = encode_to_file(
         loaded,
         texts,
         out,
-        job=json.dumps([identity, dims, dtype]),
+        job=json.dumps([model_identity(model), dims, dtype]),
         batch_size=batch_size,
         normalize=normalize,
         prompt_name=prompt_name,
