@@ -3,8 +3,8 @@
     python benchmarks/transform.py [--rows 2000000] [--rounds 3] [--warm] [--folder DIR]
 
 Makes a .npy file of random float32 vectors (4.6 GB), and times in turn, in this process:
-- copy: reads the same bytes, in a thread of its own as `transform` does, and writes as many as the
-  output has, with fsync at the end;
+- copy: reads the same bytes, in a thread of its own and giving up the page cache behind it, as
+  `transform` does, and writes as many as the output has, with fsync at the end;
 - product: the matrix product alone, block by block, on as many rows in memory;
 - transform: `transform_file` from file to file, fsync'd.
 The page cache is emptied of the input before each (or, with --warm, holds it). Then the peak memory
@@ -36,7 +36,7 @@ from st_embfilter.vectors import VectorFilter
 
 WIDTH, KEPT = 576, 288
 BLOCK_ROWS = 8192  # where the product alone, on both cores, is fastest
-BLOCK_BYTES = BLOCK_ROWS * WIDTH * 4
+COPIED_BYTES = 4_000_000
 
 
 def make_artifact(folder: Path) -> Path:
@@ -77,15 +77,16 @@ def copy(source: Path, out: Path) -> None:
     """Read all, write the share that the output has."""
 
     def blocks() -> Iterator[np.ndarray]:
-        buffers = [np.empty(BLOCK_BYTES, np.uint8) for _ in range(4)]
-        with source.open("rb") as file:
+        buffers = [np.empty(COPIED_BYTES, np.uint8) for _ in range(6)]
+        with source.open("rb", buffering=0) as file:
             number = 0
-            while count := file.readinto(buffers[number % 4]):
-                yield buffers[number % 4][:count]
+            while count := file.readinto(buffers[number % 6]):
+                os.posix_fadvise(file.fileno(), 0, file.tell() - count, os.POSIX_FADV_DONTNEED)
+                yield buffers[number % 6][:count]
                 number += 1
 
     with out.open("wb") as file:
-        for block in ahead(blocks()):
+        for block in ahead(blocks(), 4):
             file.write(block[: len(block) * KEPT // WIDTH].data)
         file.flush()
         os.fsync(file.fileno())

@@ -33,8 +33,8 @@ from st_embfilter.vector_precision import (
 from st_embfilter.vectors import VectorFilter, normalized
 
 NanPolicy = Literal["fail", "keep", "drop"]
-# Read at once; a few of these for every core are in memory, and one is in a core's cache.
-BLOCK_BYTES = 2_000_000
+# Read at once; a few of these for every core are in memory.
+BLOCK_BYTES = 4_000_000
 # Of wide vectors as well: a product of few rows mostly reads the filter.
 BLOCK_ROWS = 512
 # So much work a kill or a power cut may cost.
@@ -249,19 +249,21 @@ class FilterJob:
         """The rest of the input, filtered; with a progress bar."""
         source = self.vectors.blocks(progress.read, self.size)
         numbers = range(progress.read, self.vectors.rows, self.size)
-        # One thread reads, one a core computes, the caller's writes; all without Python's lock.
+        # One thread reads, some compute, the caller's writes; all without Python's lock.
         work = (
             partial(self.filter_block, block, first, progress)
-            for first, block in zip(numbers, ahead(source), strict=True)
+            for first, block in zip(numbers, ahead(source, 4), strict=True)
         )
         total = self.vectors.rows
+        # One more than cores, and a few blocks each: they have work while the disk takes its time.
+        workers = (os.cpu_count() or 1) + 1
         with (
             # A product on several cores ends when its last part does: with other work on the
             # machine, most of the time is spent waiting.
             threadpool_limits(1, "blas"),
             tqdm(total=total, initial=progress.read, desc=describe, unit="row") as bar,
         ):
-            for block in in_order(work, os.cpu_count() or 1):
+            for block in in_order(work, workers, 3 * workers):
                 if self.settings.nan == "fail":
                     self.refused += len(block.bad)
                     self.first_refused += block.bad[: SHOWN_ROWS - len(self.first_refused)].tolist()

@@ -99,7 +99,8 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     # A block for every core, and each on one thread: what isn't a product runs on one core alone,
     # and a product on all cores would wait for the one that reads the next block.
     with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"):
-        for block in in_order(tasks, os.cpu_count() or 1):
+        workers = os.cpu_count() or 1
+        for block in in_order(tasks, workers, workers + 1):
             np.add(centred, block.product, out=centred)
             counts.append(block.rows)
             means.append(block.mean)

@@ -22,19 +22,26 @@ def non_finite_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.flatnonzero(~np.isfinite(rows).all(axis=1))
 
 
-def in_order(tasks: Iterator[Callable[[], T]], workers: int) -> Iterator[T]:
-    """What tasks give, in their order, a few of them done at the same time."""
+def in_order(tasks: Iterator[Callable[[], T]], workers: int, most: int) -> Iterator[T]:
+    """What tasks give, in their order, a few of them done at the same time.
+
+    Args:
+        tasks: What is to be done.
+        workers: How many at a time.
+        most: How many are begun, or done and not taken yet. More than there are workers, they go
+            on while what was taken is dealt with.
+    """
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[T]] = deque()
         for task in tasks:
             waiting.append(pool.submit(task))
-            if len(waiting) > workers:
+            if len(waiting) == most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:
+def ahead(items: Iterator[T], count: int) -> Iterator[T]:
     """The same items, made in a thread of their own, a few ahead of their use."""
     end = object()
     with ThreadPoolExecutor(1) as pool:
