@@ -13,11 +13,10 @@ blocks are gone over once more with :func:`float64_gram`.
 """
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +26,8 @@ from torch import Tensor
 
 from st_embfilter.errors import CheckpointError, NonFiniteError
 from st_embfilter.row_blocks import in_order
+
+F = TypeVar("F", np.float32, np.float64)
 
 # Below this width the products take no time, whatever their dtype.
 NARROW = 256
@@ -39,19 +40,26 @@ LARGEST_AMPLIFICATION = 50
 UNDERFLOW = 1e-30
 
 
-@dataclass(frozen=True, eq=False)
-class CentredGram:
-    """``W_Uᵀ W_U`` from float32 products, ``(d, d)`` float64.
+# So many columns of the triangle at a time: NumPy mirrors the triangle that it computes, which of a
+# wide matrix takes an eighth of the time.
+PANEL = 512
+
+
+class CentredGram(NamedTuple):
+    """``W_Uᵀ W_U`` from float32 products.
 
     Attributes:
-        total: The Gram matrix.
-        centred: Its part without the blocks' means.
+        total: The Gram matrix, ``(d, d)`` float64: its lower triangle.
+        means: Of each block, the mean that was taken out of its rows, ``(blocks, d)`` float64.
+        shares: What goes with it: ``total`` is the centred Gram matrix and ``sharesᵀ means +
+            meansᵀ shares``.
     """
 
-    total: Tensor
-    centred: Tensor
+    total: NDArray[np.float64]
+    means: NDArray[np.float64]
+    shares: NDArray[np.float64]
 
-    def resolves(self, values: Tensor, vectors: Tensor) -> bool:
+    def resolves(self, values: NDArray[np.float64], vectors: NDArray[np.float64]) -> bool:
         """Whether the products were exact enough for the smallest direction.
 
         Args:
@@ -59,16 +67,18 @@ class CentredGram:
             vectors: Its eigenvectors as rows, ``(d, d)``.
         """
         largest = vectors[:8]
-        spread = ((largest @ self.centred) * largest).sum(dim=1).max()
-        bound = LARGEST_AMPLIFICATION * (values[0] * values[-1].clamp(min=0)).sqrt()
-        return bool(spread <= bound) and float(values[-1]) > UNDERFLOW
+        of_means = 2 * ((largest @ self.shares.T) * (largest @ self.means.T)).sum(axis=1)
+        spread = (values[:8] - of_means).max()
+        bound = LARGEST_AMPLIFICATION * np.sqrt(values[0] * max(values[-1], 0))
+        return bool(spread <= bound and values[-1] > UNDERFLOW)
 
 
 class CentredBlock(NamedTuple):
     """What a block of rows adds to the Gram matrix.
 
     Attributes:
-        product: Of the rows less their mean with themselves, ``(d, d)`` float32.
+        product: Of the rows less their mean with themselves, ``(d, d)`` float32: its lower
+            triangle.
         rows: How many rows they are.
         mean: Their mean, ``(d,)`` float32.
         left: The sum of the rows less that mean, ``(d,)`` float32: what its rounding has left.
@@ -93,26 +103,28 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     first = next(upcoming, None)
     if first is None or first.shape[1] < NARROW or first.dtype == torch.float64:
         return None
-    centred = np.zeros((first.shape[1], first.shape[1]))
+    total = np.zeros((first.shape[1], first.shape[1]))
     counts, means, lefts = [], [], []
     tasks = (partial(centred_block, block) for block in chain([first], upcoming))
+    workers = os.cpu_count() or 1
     # A block for every core, and each on one thread: what isn't a product runs on one core alone,
     # and a product on all cores would wait for the one that reads the next block.
     with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"):
-        workers = os.cpu_count() or 1
         for block in in_order(tasks, workers, workers + 1):
-            np.add(centred, block.product, out=centred)
+            for panel, up_to in lower_panels(total):
+                total[panel, up_to] += block.product[panel, up_to]
             counts.append(block.rows)
             means.append(block.mean)
             lefts.append(block.left)
-    # The sum over blocks of (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) without restᵀ rest.
-    mean, left = np.array(means, np.float64), np.array(lefts, np.float64)
-    half = left.T @ mean + mean.T @ (mean * np.array(counts)[:, None]) / 2
-    gram = centred + half
-    gram += half.T
-    if not np.isfinite(gram).all():
-        return None
-    return CentredGram(torch.from_numpy(gram), torch.from_numpy(centred))
+            del block  # The next needs its place.
+    # The sum over blocks of (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) is that of restᵀ rest, and this:
+    mean = np.array(means, np.float64)
+    share = np.array(lefts, np.float64) + mean * np.array(counts)[:, None] / 2
+    for panel, up_to in lower_panels(total):
+        total[panel, up_to] += share[:, panel].T @ mean[:, up_to]
+        total[panel, up_to] += mean[:, panel].T @ share[:, up_to]
+    # NaN, infinity and overflow in a column are on the diagonal too.
+    return CentredGram(total, mean, share) if np.isfinite(total.diagonal()).all() else None
 
 
 def centred_block(block: Tensor) -> CentredBlock:
@@ -122,8 +134,27 @@ def centred_block(block: Tensor) -> CentredBlock:
     # Overflow is seen in the result. (A thread has settings of its own.)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = ones @ rows / np.float32(len(rows))
-        rest = rows - mean
-        return CentredBlock(rest.T @ rest, len(rows), mean, ones @ rest)
+        # A block that is float32 already is the caller's.
+        rest = np.subtract(rows, mean, out=None if block.dtype == torch.float32 else rows)
+        return CentredBlock(lower_product(rest), len(rows), mean, ones @ rest)
+
+
+def lower_panels(square: NDArray[Any]) -> Iterator[tuple[slice, slice]]:
+    """The rows and columns of panels that make up the lower triangle."""
+    for start in range(0, len(square), PANEL):
+        end = min(start + PANEL, len(square))
+        yield slice(start, end), slice(0, end)
+
+
+def lower_product(rows: NDArray[F]) -> NDArray[F]:
+    """The lower triangle of ``rowsᵀ rows``, ``(d, d)``; what is above it is undefined."""
+    product = np.empty((rows.shape[1], rows.shape[1]), rows.dtype)
+    for panel, _ in lower_panels(product):
+        before, columns = slice(0, panel.start), rows[:, panel]
+        np.matmul(columns.T, rows[:, before], out=product[panel, before])
+        # Of a matrix with itself NumPy computes a triangle only: half the multiplications.
+        product[panel, panel] = columns.T @ columns
+    return product
 
 
 def to_float32(block: Tensor) -> NDArray[np.float32]:
@@ -138,7 +169,7 @@ def to_float32(block: Tensor) -> NDArray[np.float32]:
 
 
 def float64_gram(blocks: Iterable[Tensor], device: str = "cpu") -> Tensor:
-    """The Gram matrix from float64 products, ``(d, d)`` float64 on the device.
+    """The Gram matrix from float64 products: its lower triangle, ``(d, d)`` on the device.
 
     Raises:
         NonFiniteError: If a block holds NaN or infinity.
@@ -155,18 +186,12 @@ def float64_gram(blocks: Iterable[Tensor], device: str = "cpu") -> Tensor:
                 f"the unembedding matrix holds NaN or infinity, first in row "
                 f"{row + int((~finite).nonzero()[0])}: the checkpoint is broken"
             )
-        product = symmetric_product(rows)
+        if device == "cpu":
+            product = torch.from_numpy(lower_product(rows.numpy()))
+        else:
+            product = rows.T @ rows
         gram = product if gram is None else gram.add_(product)
         row += len(rows)
     if gram is None:
         raise CheckpointError("the unembedding matrix has no rows")
     return gram
-
-
-def symmetric_product(rows: Tensor) -> Tensor:
-    """``rowsᵀ rows``, ``(d, d)``."""
-    if rows.device.type != "cpu":
-        return rows.T @ rows
-    # Of a matrix with itself, NumPy computes one triangle and mirrors it: half the multiplications.
-    array = rows.numpy()
-    return torch.from_numpy(array.T @ array)

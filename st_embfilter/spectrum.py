@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import scipy.linalg
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,6 +25,8 @@ from torch import Tensor
 from st_embfilter.errors import CheckpointError
 from st_embfilter.files import atomic_output
 from st_embfilter.gram import float32_gram, float64_gram
+
+Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +117,28 @@ def eigenpairs(blocks: Iterable[Tensor], device: str) -> tuple[Tensor, Tensor]:
     if device == "cpu" and iter(blocks) is not blocks:
         gram = float32_gram(blocks)
         if gram is not None:
-            pairs = eigh_descending(gram.total)
-            if gram.resolves(*pairs):
-                return pairs
-    values, vectors = eigh_descending(float64_gram(blocks, device))
-    return values.cpu(), vectors.cpu()
+            values, vectors = eigh_descending(gram.total)
+            if gram.resolves(values, vectors):
+                return torch.from_numpy(values), torch.from_numpy(vectors)
+    total = float64_gram(blocks, device)
+    if device == "cpu":
+        values, vectors = eigh_descending(total.numpy())
+        return torch.from_numpy(values), torch.from_numpy(vectors)
+    ascending, columns = torch.linalg.eigh(total)
+    return ascending.flip(0).cpu(), columns.T.flip(0).contiguous().cpu()
 
 
-def eigh_descending(symmetric: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues ``(d,)`` of a symmetric matrix, descending, and eigenvectors as rows."""
-    values, columns = torch.linalg.eigh(symmetric)
-    return values.flip(0), columns.T.flip(0).contiguous()
+def eigh_descending(lower: Matrix) -> tuple[Matrix, Matrix]:
+    """Eigenvalues ``(d,)`` of a symmetric matrix, descending, and eigenvectors as rows.
+
+    Args:
+        lower: Its lower triangle, ``(d, d)`` float64. It is overwritten.
+    """
+    # LAPACK's rows are NumPy's columns, so that no copy has to be made.
+    values, columns = scipy.linalg.eigh(
+        lower.T, lower=False, overwrite_a=True, check_finite=False, driver="evd"
+    )
+    return values[::-1].copy(), columns.T[::-1].copy()
 
 
 def fix_signs(vectors: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, rea
 from st_embfilter.source import ADAPTER_CONFIG, Source, adapter_error, resolve_source
 
 # Enough for a matrix product to run at its full speed, and little next to d × d.
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 1536
 
 RowReader = Callable[[int], Iterator[tuple[bytes | bytearray, Tensor]]]
 
