@@ -12,6 +12,7 @@ from st_embfilter.errors import MisuseError, NonFiniteError
 from st_embfilter.filter_module import FilterModule
 from st_embfilter.language_model import load_language_model
 from st_embfilter.own_text import cut_passages, write_passages
+from st_embfilter.prefix_encoder import PrefixEncoder
 from st_embfilter.source import Source
 from st_embfilter.spectrum import Spectrum
 
@@ -83,17 +84,10 @@ def fit_filter(
         for name, prompt in unfiltered.prompts.items()
         if prompt and name != unfiltered.default_prompt_name
     ]
+    encoder = PrefixEncoder(unfiltered)
     sample = np.concatenate(
         [
-            unfiltered.encode(
-                calibration.texts,
-                prompt_name=name,
-                convert_to_tensor=True,
-                show_progress_bar=progress,
-            )
-            .float()
-            .cpu()
-            .numpy()
+            encoder.encode(calibration.texts, prompt_name=name, show_progress_bar=progress)
             for name in (None, *others)
         ]
     )

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from st_embfilter.errors import NonFiniteError
 from st_embfilter.files import remove
+from st_embfilter.filter_progress import Progress
 from st_embfilter.row_blocks import ahead, in_order, non_finite_rows
 from st_embfilter.vector_precision import (
     RANGED,
@@ -66,32 +67,6 @@ class Settings:
     precision: Precision = "float32"
     normalize: bool = False
     nan: NanPolicy = "fail"
-
-
-@dataclass
-class Progress:
-    """How far a job is.
-
-    Attributes:
-        job: The digest of all that the output depends on.
-        ranging: Whether it is still looking for the ranges of int8.
-        read: Rows of the input that are done.
-        bad: How many of them hold NaN or infinity.
-        low: The smallest value of every dimension so far.
-        high: The largest.
-    """
-
-    job: str
-    ranging: bool
-    read: int = 0
-    bad: int = 0
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-
-    @property
-    def ranges(self) -> NDArray[np.float32] | None:
-        """As sentence-transformers' ``quantize_embeddings`` takes them, ``(2, k)``."""
-        return np.array([self.low, self.high], np.float32) if self.low else None
 
 
 class Filtered(NamedTuple):
@@ -165,19 +140,16 @@ class FilterJob:
         if progress.ranging:
             self.find_ranges(progress)
             progress = Progress(self.job, False, low=progress.low, high=progress.high)
-            self.save(progress)
+            progress.save(self.state)
         self.write_rows(progress)
         return Filtered(self.rows, np.fromfile(self.bad, np.int64), progress.ranges)
 
     def left(self) -> Progress | None:
         """What an earlier run of the same job has left."""
-        try:
-            progress = Progress(**json.loads(self.state.read_text()))
-        except (OSError, ValueError, TypeError):
+        progress = Progress.load(self.state)
+        if progress is None or progress.job != self.job:
             return None
-        if progress.job != self.job or not (self.rows.is_file() and self.bad.is_file()):
-            return None
-        return progress
+        return progress if self.rows.is_file() and self.bad.is_file() else None
 
     def start(self) -> Progress:
         """Begin anew."""
@@ -206,7 +178,7 @@ class FilterJob:
             unsaved += block.read * self.vectors.width * 4
             if unsaved >= CHECKPOINT_BYTES and low.ndim:
                 progress.low, progress.high = low.tolist(), high.tolist()
-                self.save(progress)
+                progress.save(self.state)
                 unsaved = 0
         self.check_refused()
         self.check_left(low.ndim)
@@ -323,10 +295,4 @@ class FilterJob:
         for opened in (file, bad):
             opened.flush()
             os.fsync(opened.fileno())
-        self.save(progress)
-
-    def save(self, progress: Progress) -> None:
-        """Say how far the job is, in one step that a kill can't cut in two."""
-        fresh = self.state.with_name(f"{self.state.name}.new")
-        fresh.write_text(json.dumps(asdict(progress)))
-        fresh.replace(self.state)
+        progress.save(self.state)

@@ -8,9 +8,10 @@ of tokens together, and each text once, however often it is asked for.
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from st_embfilter.errors import EmbFilterError
 
 logger = logging.getLogger(__name__)
 
-# A batch has as many tokens as `batch_size` texts of this length.
-TOKENS_A_TEXT = 32
+# A batch has as many tokens as `batch_size` texts of this length. GPUs want more.
+TOKENS_A_TEXT, TOKENS_A_TEXT_ON_GPU = 32, 256
 # Room for a few texts of any length.
 TRIED_BATCH = 1 << 20
 # So many texts are tokenized and sorted together.
@@ -37,6 +38,10 @@ LOW_PRECISION_TOLERANCE = 0.05
 # The backbone's inputs that are understood.
 UNDERSTOOD = {"input_ids", "attention_mask", "pooled_mask"}
 
+# As sentence-transformers' encode_query and encode_document choose among a model's prompts.
+ROLE_PROMPTS = {None: (), "query": ("query",), "document": ("document", "passage", "corpus")}
+
+Role = Literal["query", "document"]
 Embeddings = NDArray[np.float32]
 
 
@@ -78,7 +83,7 @@ class PrefixEncoder:
     def __init__(self, model: SentenceTransformer) -> None:
         self.model = model
         self.reason: str | None = None
-        self._tried = False
+        self._tried = set[str]()
 
     def encode(
         self,
@@ -87,25 +92,32 @@ class PrefixEncoder:
         batch_size: int = 32,
         normalize_embeddings: bool = False,
         prompt_name: str | None = None,
+        prompt: str | None = None,
+        role: Role | None = None,
         show_progress_bar: bool = False,
     ) -> Embeddings:
         """The texts' embeddings, ``(len(texts), dimensions)`` float32.
 
         Args:
             texts: In the order of the rows.
-            batch_size: A forward pass takes as many tokens as so many texts of 32 tokens have.
+            batch_size: A forward pass takes as many tokens as so many texts of 32 tokens have; on a
+                GPU, of 256.
             normalize_embeddings: Scale every embedding to length 1.
             prompt_name: The model's prompt to use, as ``"query"``.
+            prompt: The prompt itself.
+            role: As ``model.encode_query`` or ``model.encode_document``.
             show_progress_bar: Show a progress bar on stderr.
         """
-        options: dict[str, Any] = {
-            "normalize_embeddings": normalize_embeddings,
-            "prompt_name": prompt_name,
-        }
+        plain = partial(
+            getattr(self.model, f"encode_{role}" if role else "encode"),
+            prompt_name=prompt_name,
+            prompt=prompt,
+        )
+        front = self._front(prompt_name, prompt, role)
         different = list(dict.fromkeys(texts))
-        if not self._tried and different:
-            self.reason = self._try(different, prompt_name)
-            self._tried = True
+        if different and not self.reason and front not in self._tried:
+            self._tried.add(front)
+            self.reason = self._try(different, front, plain)
             if self.reason:
                 logger.warning(
                     "The prompt is computed anew with every text, as sentence-transformers does: "
@@ -113,17 +125,20 @@ class PrefixEncoder:
                     self.reason,
                 )
         if self.reason or not different:
-            plain: Embeddings = self.model.encode(
-                list(texts), batch_size=batch_size, show_progress_bar=show_progress_bar, **options
+            embeddings: Embeddings = plain(
+                list(texts),
+                batch_size=batch_size,
+                normalize_embeddings=normalize_embeddings,
+                show_progress_bar=show_progress_bar,
             )
-            return plain.astype(np.float32, copy=False)
+            return embeddings.astype(np.float32, copy=False)
         parts = []
         with tqdm(
             total=len(different), desc="Encoding", unit="text", disable=not show_progress_bar
         ) as bar:
             for first in range(0, len(different), WINDOW):
                 window = different[first : first + WINDOW]
-                parts.append(self._encode_window(window, batch_size, prompt_name, bar))
+                parts.append(self._encode_window(window, batch_size, front, bar))
         rows = torch.cat(parts)[:, : self.model.truncate_dim]
         if normalize_embeddings:
             rows = nn.functional.normalize(rows)
@@ -131,16 +146,25 @@ class PrefixEncoder:
         found: Embeddings = rows.numpy()
         return found if len(different) == len(texts) else found[[places[text] for text in texts]]
 
-    def _try(self, texts: list[str], prompt_name: str | None) -> str | None:
+    def _front(self, prompt_name: str | None, prompt: str | None, role: Role | None) -> str:
+        """The prompt that sentence-transformers would put in front."""
+        if prompt is not None:
+            return prompt
+        prompts = self.model.prompts
+        of_role = next((name for name in ROLE_PROMPTS[role] if name in prompts), None)
+        name = prompt_name or of_role or self.model.default_prompt_name
+        return (prompts.get(name) if name else None) or ""
+
+    def _try(self, texts: list[str], front: str, plain: Callable[..., Embeddings]) -> str | None:
         """Why the prefix can't be reused, or None: seen by trying a short and a long text."""
         # Of the first ones only: a million needn't be sorted for this.
         by_length = sorted(texts[:WINDOW], key=len)
         few = [by_length[0], by_length[len(by_length) // 2], by_length[-1]]
-        expected = self.model.encode(few, prompt_name=prompt_name, show_progress_bar=False)
+        expected = plain(few, show_progress_bar=False)
         try:
             with tqdm(disable=True) as bar:
                 # In one batch, as some caches can't be had for several texts.
-                found = self._encode_window(few, TRIED_BATCH, prompt_name, bar)
+                found = self._encode_window(few, TRIED_BATCH, front, bar)
         except NotReusableError as error:
             return str(error)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
@@ -154,18 +178,20 @@ class PrefixEncoder:
 
     @torch.inference_mode()
     def _encode_window(
-        self, texts: list[str], batch_size: int, prompt_name: str | None, bar: "tqdm[Any]"
+        self, texts: list[str], batch_size: int, front: str, bar: "tqdm[Any]"
     ) -> Tensor:
         """The modules' embeddings of different texts, ``(len(texts), dimensions)`` float32."""
-        rows = self._tokenize(texts, prompt_name)
+        rows = self._tokenize([f"{front}{text}" for text in texts])
         length = shared_length(rows)
         prefix: Any = None
         if length:
-            front = rows[0].ids[None, :length].to(self.model.device)
-            prefix = backbone_of(self.model)(input_ids=front, use_cache=True)
+            shared = rows[0].ids[None, :length].to(self.model.device)
+            prefix = backbone_of(self.model)(input_ids=shared, use_cache=True)
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]), reverse=True)
         result: Tensor | None = None
-        for batch in batches(order, rows, length, batch_size * TOKENS_A_TEXT):
+        on_cpu = self.model.device.type == "cpu"
+        tokens = batch_size * (TOKENS_A_TEXT if on_cpu else TOKENS_A_TEXT_ON_GPU)
+        for batch in batches(order, rows, length, tokens):
             embeddings = self._embed([rows[row] for row in batch], prefix, length)
             if result is None:
                 result = torch.empty(len(rows), embeddings.shape[1])
@@ -174,10 +200,8 @@ class PrefixEncoder:
         assert result is not None
         return result
 
-    def _tokenize(self, texts: list[str], prompt_name: str | None) -> list[Tokens]:
-        name = prompt_name or self.model.default_prompt_name
-        front = self.model.prompts.get(name, "") if name else ""
-        features = tokenize(self.model, [f"{front}{text}" for text in texts])
+    def _tokenize(self, texts: list[str]) -> list[Tokens]:
+        features = tokenize(self.model, texts)
         unknown = features.keys() - UNDERSTOOD
         if not {"input_ids", "attention_mask"} <= features.keys() or any(
             isinstance(features[key], Tensor) for key in unknown

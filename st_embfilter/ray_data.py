@@ -9,11 +9,8 @@ what an earlier run has left.
 import hashlib
 import json
 import logging
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +27,14 @@ try:
     from st_embfilter.corpus import Output, Part, cut
     from st_embfilter.corpus_tasks import DTYPES, Encoding, Filtering
     from st_embfilter.encoding import model_identity
-    from st_embfilter.vectors import VectorFilter
+    from st_embfilter.ray_cluster import Workers, connected, room
+    from st_embfilter.vectors import VectorFilter, as_filter
 except ImportError as error:
     raise MissingDependencyError(
         "Ray needs more packages: pip install 'st-embfilter[ray]'"
     ) from error
+
+__all__ = ["Workers", "encode_corpus", "transform_corpus"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,25 +42,6 @@ ENCODED_ROWS = 8192
 TRANSFORMED_ROWS = 131_072
 # Each is an object in Ray's store. Of more parts than these, some are given out together.
 MOST_BLOCKS = 10_000
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Who does the work.
-
-    Attributes:
-        count: How many processes. Default: as many as there are CPUs, or GPUs, for.
-        cpus: CPUs for each, which is also its number of threads.
-        gpus: GPUs for each. 0 computes on CPUs; with 0.5, two workers share one.
-        address: The Ray cluster's, ``auto`` or ``ray://head:10001``. Default: the one that this
-            process is connected to, or that ``RAY_ADDRESS`` names; else one is started on this
-            machine, and ended.
-    """
-
-    count: int | None = None
-    cpus: int = 1
-    gpus: float = 0
-    address: str | None = None
 
 
 def encode_corpus(
@@ -160,11 +141,7 @@ def transform_corpus(
         WidthError: If vectors are of another width than the filter takes.
         NonFiniteError: If a vector holds NaN or infinity, or is null.
     """
-    if not isinstance(vector_filter, VectorFilter):
-        vector_filter = VectorFilter.from_artifact(vector_filter, dims)
-    elif dims is not None:
-        raise MisuseError("dims goes with an artifact: VectorFilter.from_artifact takes it too")
-    task = Filtering(vector_filter, column, normalize)
+    task = Filtering(as_filter(vector_filter, dims), column, normalize)
     return run(task, Path(source), Path(out), part_rows, workers or Workers())
 
 
@@ -261,50 +238,3 @@ def written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool) 
             f"a worker failed: {str(error).strip().splitlines()[-1]} The parts that are done are "
             f"kept: the same command goes on there"
         ) from error
-
-
-def room(workers: Workers) -> int:
-    """For how many workers there are CPUs and GPUs now.
-
-    Raises:
-        MisuseError: If there are for none.
-    """
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = there.get("CPU", 0), there.get("GPU", 0)
-    fit = int(cpus // workers.cpus)
-    if workers.gpus:
-        fit = min(fit, int(gpus / workers.gpus))
-    if not fit:
-        raise MisuseError(
-            f"no worker of {workers.cpus} CPUs and {workers.gpus:g} GPUs fits: Ray has "
-            f"{cpus:g} CPUs and {gpus:g} GPUs"
-        )
-    return fit
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[bool]:
-    """Ray for as long as it is needed, and whether it was started for this; it talks to stderr.
-
-    Raises:
-        ClusterError: If there is none at the address.
-    """
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    with redirect_stdout(sys.stderr):
-        if ray.is_initialized():
-            yield False
-            return
-        address = address or os.environ.get("RAY_ADDRESS", "local")
-        try:
-            ray.init(
-                address,
-                include_dashboard=False if address == "local" else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ClusterError(f"Ray can't be reached at {address}: {error}") from error
-        try:
-            yield address == "local"
-        finally:
-            ray.shutdown()

@@ -29,7 +29,7 @@ from st_embfilter.filtered_rows import (
 )
 from st_embfilter.npy_vectors import NpyVectors
 from st_embfilter.vector_precision import INTEGER, PRECISIONS, Precision
-from st_embfilter.vectors import VectorFilter
+from st_embfilter.vectors import VectorFilter, as_filter
 
 NPY, PARQUET, ARROW, LANCE, FAISS = ".npy", "Parquet", "Arrow IPC", "Lance", "FAISS"
 FORMATS = {
@@ -134,10 +134,7 @@ def transform_file(
     if column is not None and kind not in WITH_COLUMNS:
         raise MisuseError(f"{source} is {kind}, which has no columns: leave out --column")
     check_absent(out)
-    if not isinstance(vector_filter, VectorFilter):
-        vector_filter = VectorFilter.from_artifact(vector_filter, dims)
-    elif dims is not None:
-        raise MisuseError("dims goes with an artifact: VectorFilter.from_artifact takes it too")
+    vector_filter = as_filter(vector_filter, dims)
     vectors = open_vectors(source, kind, column)
     if vectors.rows == 0:
         raise VectorFileError(f"{source} is empty: it holds no vectors")

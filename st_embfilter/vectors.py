@@ -15,7 +15,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from st_embfilter.bands import NESTED, kept_dimensions
-from st_embfilter.errors import BandError, CheckpointError, SourceNotFoundError, WidthError
+from st_embfilter.errors import (
+    BandError,
+    CheckpointError,
+    MisuseError,
+    SourceNotFoundError,
+    WidthError,
+)
 from st_embfilter.layout import PROVENANCE_FILE
 
 WEIGHTS = "2_Dense/model.safetensors"
@@ -103,6 +109,19 @@ class VectorFilter:
         with np.errstate(invalid="ignore"):
             filtered: NDArray[np.float32] = rows @ self.matrix.T
         return filtered
+
+
+def as_filter(vector_filter: VectorFilter | str | Path, dims: int | None) -> VectorFilter:
+    """A filter that is at hand, or an artifact's; see :meth:`VectorFilter.from_artifact`.
+
+    Raises:
+        MisuseError: If one at hand is to give another number of dimensions.
+    """
+    if not isinstance(vector_filter, VectorFilter):
+        return VectorFilter.from_artifact(vector_filter, dims)
+    if dims is not None:
+        raise MisuseError("dims goes with an artifact: VectorFilter.from_artifact takes it too")
+    return vector_filter
 
 
 def normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:

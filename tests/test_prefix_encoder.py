@@ -58,6 +58,31 @@ def test_named_prompts_and_dimensions(tiny: Path, format: Any) -> None:
     assert relative(found, model.encode(TEXTS, prompt_name="query")) < 1e-5
 
 
+@pytest.mark.parametrize("role", ["query", "document"])
+@pytest.mark.parametrize("prompt", [None, "Say: "])
+def test_roles_and_prompts(tiny: Path, role: Any, prompt: str | None) -> None:
+    model = build_model(tiny, device="cpu", query_prompt='Find "{text}" in one word:"')
+    encoder = PrefixEncoder(model)
+    found = encoder.encode(TEXTS, role=role, prompt=prompt)
+    expected = getattr(model, f"encode_{role}")(TEXTS, prompt=prompt)
+    assert encoder.reason is None
+    assert relative(found, expected) < 1e-5
+    # Another prompt on the way, and back: each is tried.
+    assert relative(encoder.encode(TEXTS), model.encode(TEXTS)) < 1e-5
+    assert relative(encoder.encode(TEXTS, role=role, prompt=prompt), expected) < 1e-5
+
+
+def test_a_router_gets_the_role(tiny_model: SentenceTransformer) -> None:
+    router = pytest.importorskip("sentence_transformers.sentence_transformer.modules").Router
+    query, document = list(tiny_model), list(tiny_model)[:-1]
+    model = SentenceTransformer(modules=[router.for_query_document(query, document)], device="cpu")
+    encoder = PrefixEncoder(model)
+    for role in ("query", "document"):
+        expected = getattr(model, f"encode_{role}")(TEXTS)
+        assert np.array_equal(encoder.encode(TEXTS, role=role), expected)
+    assert encoder.reason
+
+
 def test_bfloat16(tiny: Path) -> None:
     model = build_model(tiny, device="cpu", dtype=torch.bfloat16)
     encoder = PrefixEncoder(model)

@@ -27,6 +27,7 @@ from st_embfilter.errors import (
     VectorFileError,
     WidthError,
 )
+from st_embfilter.filter_progress import Progress
 from st_embfilter.vector_precision import PRECISIONS, convert
 
 ROWS = 950
@@ -116,16 +117,16 @@ class Killed(BaseException):
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
     """Have a job end when it has said so many times how far it is."""
-    save = filtered_rows.FilterJob.save
+    save = Progress.save
 
-    def dying(self: filtered_rows.FilterJob, progress: filtered_rows.Progress) -> None:
+    def dying(progress: Progress, path: Path) -> None:
         nonlocal saves
         if saves == 0:
             raise Killed
         saves -= 1
-        save(self, progress)
+        save(progress, path)
 
-    monkeypatch.setattr(filtered_rows.FilterJob, "save", dying)
+    monkeypatch.setattr(Progress, "save", dying)
 
 
 @pytest.mark.parametrize(

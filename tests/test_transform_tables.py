@@ -12,6 +12,7 @@ from vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, ra
 from st_embfilter import filtered_rows, transform_file
 from st_embfilter.arrow_vectors import METADATA_KEY
 from st_embfilter.errors import OutputWriteError, VectorFileError, WidthError
+from st_embfilter.filter_progress import Progress
 
 pa = pytest.importorskip("pyarrow")
 lance = pytest.importorskip("lance")
@@ -143,15 +144,15 @@ def test_goes_on_where_it_was_stopped(
 ) -> None:
     source, out = write(table(KINDS[1]), tmp_path / name), output(tmp_path, name)
     monkeypatch.setattr(filtered_rows, "CHECKPOINT_BYTES", 100)
-    save = filtered_rows.FilterJob.save
+    save = Progress.save
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
 
-        def stopping(job: filtered_rows.FilterJob, progress: filtered_rows.Progress) -> None:
-            save(job, progress)
+        def stopping(progress: Progress, path: Path) -> None:
+            save(progress, path)
             if progress.read >= 200:
                 raise KeyboardInterrupt
 
-        patch.setattr(filtered_rows.FilterJob, "save", stopping)
+        patch.setattr(Progress, "save", stopping)
         transform_file(source, artifact, out, nan="drop")
     assert not out.exists()
     left = json.loads((tmp_path / f".{out.name}.progress").read_text())["read"]

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import nn
 from tqdm import tqdm
@@ -21,10 +20,11 @@ from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore, K
 from st_embfilter.files import digest_file
 from st_embfilter.layout import PROVENANCE_FILE
 from st_embfilter.pipeline import load_model
+from st_embfilter.prefix_encoder import Embeddings, PrefixEncoder, Role
 from st_embfilter.verification import artifact_folder
 
-Role = Literal["query", "document"]
-Embeddings = NDArray[np.float32]
+# A prompt is computed once for so many batches, and so many a kill may cost.
+BATCHES_AT_ONCE = 4
 # What a model computes doesn't depend on these.
 NOT_THE_MODEL = re.compile(
     rf"README\.md|.*\.png|\.git.*|\.cache/.*|{PROVENANCE_FILE}|o(nnx|penvino)/.*"
@@ -133,13 +133,14 @@ class Embedder:
         model: Encodes, without the filter.
         folder: The stores of all models.
         identity: Tells the model from every other.
-        batch_size: Texts a forward pass, and how many a kill may cost.
+        batch_size: About so many texts go through the model at a time.
     """
 
     def __init__(
         self, model: SentenceTransformer, folder: Path, identity: str, batch_size: int = 32
     ) -> None:
         self.model = model
+        self.encoder = PrefixEncoder(model)
         self.batch_size = batch_size
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         width = model.encode("a", show_progress_bar=False).shape[-1]
@@ -169,10 +170,10 @@ class Embedder:
         keys = self.keys_of(texts, role, prompt)
         missing = np.flatnonzero(~self.store.has(keys))
         _, first = np.unique(keys[missing], return_index=True)
-        # The longest first: little padding, and too little memory shows at once.
+        # The longest first: too little memory shows at once.
         todo = sorted((int(i) for i in missing[first]), key=lambda i: len(texts[i]), reverse=True)
         try:
-            for batch in batches(todo, self.batch_size, describe):
+            for batch in slices(todo, self.batch_size * BATCHES_AT_ONCE, describe):
                 embeddings = self.encode([texts[i] for i in batch], role, prompt)
                 self.store.append(keys[batch], embeddings)
         finally:
@@ -180,15 +181,10 @@ class Embedder:
         return self.store.read(keys)
 
     def encode(self, texts: list[str], role: Role | None, prompt: str | None) -> Embeddings:
-        """One batch through the model."""
-        functions: dict[Role | None, Any] = {
-            None: self.model.encode,
-            "query": self.model.encode_query,
-            "document": self.model.encode_document,
-        }
-        embeddings: Embeddings = functions[role](
-            texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False
-        ).astype(np.float32, copy=False)
+        """A few batches through the model."""
+        embeddings = self.encoder.encode(
+            texts, prompt=prompt, role=role, batch_size=self.batch_size
+        )
         finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             text = texts[int(np.argmin(finite))]
@@ -210,7 +206,7 @@ class Embedder:
         return np.frombuffer(bytes(keys), f"S{KEY_BYTES}")
 
 
-def batches(items: list[int], size: int, describe: str) -> Iterator[list[int]]:
+def slices(items: list[int], size: int, describe: str) -> Iterator[list[int]]:
     """Slices of a list, with a progress bar of its items if there are any."""
     with tqdm(total=len(items), desc=describe, unit="text", leave=False, disable=not items) as bar:
         for start in range(0, len(items), size):

@@ -19,7 +19,8 @@ from st_embfilter.calibration import (
     whitening,
 )
 from st_embfilter.errors import MisuseError
-from st_embfilter.evaluation.embedder import Embedder, Embeddings, Evaluated
+from st_embfilter.evaluation.embedder import Embedder, Evaluated
+from st_embfilter.prefix_encoder import Embeddings
 
 Transform = Callable[[Embeddings], Embeddings]
 # The model's own band is named so, whichever it is.

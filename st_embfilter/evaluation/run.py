@@ -22,11 +22,12 @@ from mteb.types import EncodeKwargs
 from tqdm import tqdm
 
 from st_embfilter.errors import EmbFilterError, OutputWriteError
-from st_embfilter.evaluation.embedder import Embedder, Embeddings, Evaluated
+from st_embfilter.evaluation.embedder import Embedder, Evaluated
 from st_embfilter.evaluation.methods import Method, Transform
 from st_embfilter.evaluation.model_meta import make_meta, save_result
 from st_embfilter.evaluation.outcomes import Outcome, Recorder, save_outcome
 from st_embfilter.files import remove
+from st_embfilter.prefix_encoder import Embeddings
 
 # In the output folder: results in mteb's layout, what they are made of, and what is only a cache.
 RESULTS, OUTCOMES, EMBEDDINGS = "results", "outcomes", "embeddings"

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from st_embfilter import __version__
 from st_embfilter.errors import WidthError
 from st_embfilter.lens import direction_tokens, frequent_share, logit_lens, nearest_tokens
+from st_embfilter.prefix_encoder import PrefixEncoder
 from st_embfilter.report.figures import (
     Band,
     Change,
@@ -64,8 +65,7 @@ def inspect(
     """
     unembedding = subject.unembedding
     height, width = unembedding.shape
-    embeddings = embedder.encode(list(texts), convert_to_tensor=True, show_progress_bar=True)
-    embeddings = embeddings.float().cpu()
+    embeddings = torch.from_numpy(PrefixEncoder(embedder).encode(texts, show_progress_bar=True))
     if embeddings.shape[1] != width:
         raise WidthError(
             f"{subject.source.name} gives embeddings of {embeddings.shape[1]} numbers, and its "
