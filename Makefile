@@ -24,7 +24,7 @@ PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
 COMPAT := $(basename $(notdir $(wildcard tests/compat/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint oldest compat families clean
+.PHONY: help demo test lint oldest compat families bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +58,18 @@ families: export EMBFILTER_FAMILIES := $(abspath docs/families.md)
 families: .venv/.stamp ## write the table of language model families in docs/families.md
 	@.venv/bin/python -m pytest -q tests/test_families.py -k test_family
 
+bench: bench-output/model ## time it against docs/benchmarks.md: 20 minutes, 7 GB of disk
+	@.venv/bin/python benchmarks/spectrum.py
+	@.venv/bin/python benchmarks/encoding.py bench-output/model
+	@.venv/bin/python benchmarks/transform.py --folder bench-output
+	@.venv/bin/python benchmarks/cluster.py bench-output/model
+
+bench-output/model: | .venv/.stamp
+	@.venv/bin/st-embfilter build --out $@ --ratio 2 \
+		$$(.venv/bin/python -c "from st_embfilter.demo import find_smollm2; print(find_smollm2())")
+
 clean: ## remove the environments, caches and build and demo output
-	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output build dist
+	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output bench-output build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

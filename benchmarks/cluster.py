@@ -22,27 +22,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from machine import describe_machine
-
-WORDS = [
-    "a",
-    "the",
-    "man",
-    "woman",
-    "dog",
-    "is",
-    "was",
-    "runs",
-    "over",
-    "under",
-    "house",
-    "river",
-    "green",
-    "old",
-    "and",
-    "two",
-    "to",
-    "sleeps",
-]
+from made_texts import made_texts
 
 
 def main() -> None:
@@ -85,11 +65,7 @@ def main() -> None:
 
 def make_texts(path: Path | None, count: int) -> list[str]:
     """So many different texts."""
-    if path:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    else:
-        random = np.random.default_rng(0)
-        lines = [" ".join(random.choice(WORDS, random.integers(6, 24))) for _ in range(count)]
+    lines = path.read_text(encoding="utf-8").splitlines() if path else made_texts(count)
     return [f"{number} {lines[number % len(lines)]}" for number in range(count)]
 
 

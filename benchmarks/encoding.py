@@ -1,9 +1,10 @@
 """Encoding: the prompt computed once, against plain sentence-transformers and the reference's way.
 
-    python benchmarks/encoding.py MODEL --data DIR [--texts 384] [--scores]
+    python benchmarks/encoding.py MODEL [--data DIR] [--texts 384] [--scores]
 
 MODEL is an artifact with a prompt (PromptEOL), DIR holds STS12 to STS16 in mteb's rows. Texts are
-drawn from all of them, no text twice. Timed in turn, in float32 and bfloat16:
+drawn from all of them, no text twice; without DIR they are made up. Timed in turn, in float32 and
+bfloat16:
 
 * ``SentenceTransformer.encode`` of the artifact with its defaults;
 * the reference's way: batches in the order of the texts, the prompt in each text, the filter on
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import describe_machine
+from made_texts import made_texts
 from sentence_transformers import SentenceTransformer
 from sts import read_tasks, scores_by_task, unique_texts
 
@@ -70,13 +72,15 @@ def filter_share(model: SentenceTransformer, texts: list[str], whole: float) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--texts", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scores", action="store_true")
     arguments = parser.parse_args()
-    tasks = read_tasks(arguments.data, TASKS)
-    everything = unique_texts(tasks)
+    if arguments.scores and not arguments.data:
+        parser.error("--scores needs --data")
+    tasks = read_tasks(arguments.data, TASKS) if arguments.data else {}
+    everything = unique_texts(tasks) if tasks else made_texts(arguments.texts)
     texts = random.Random(0).sample(everything, arguments.texts)
     models = {
         dtype: load_model(arguments.model, device="cpu", dtype=dtype)

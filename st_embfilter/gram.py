@@ -38,8 +38,6 @@ NARROW = 256
 LARGEST_AMPLIFICATION = 50
 # What float32 drops of products that are too small for it is far below this.
 UNDERFLOW = 1e-30
-
-
 # So many columns of the triangle at a time: NumPy mirrors the triangle that it computes, which of a
 # wide matrix takes an eighth of the time.
 PANEL = 512
