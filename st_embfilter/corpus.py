@@ -6,6 +6,7 @@ Which engine has the parts written, and by how many workers, is not known here.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,9 +168,10 @@ class Output:
         try:
             if self.left() != self.job:
                 remove(self.work)
-            remove(self.writing)
-            self.parts.mkdir(parents=True, exist_ok=True)
-            self.writing.mkdir()
+            # A worker of a run that was stopped may be writing its last part at this moment.
+            shutil.rmtree(self.writing, ignore_errors=True)
+            for folder in (self.parts, self.writing):
+                folder.mkdir(parents=True, exist_ok=True)
             with replace_file(self.state) as fresh:
                 fresh.write_text(json.dumps(self.job))
         except OSError as error:
@@ -244,7 +246,7 @@ class Output:
             # os.rename would replace an empty folder without a word.
             check_absent(self.out)
             os.rename(self.parts, self.out)
-            remove(self.work)
+            shutil.rmtree(self.work, ignore_errors=True)
         except FileExistsError:
             raise
         except OSError as error:

@@ -5,11 +5,13 @@ One Ray of two CPUs for all tests; what needs none of it calls the same function
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from st_embfilter import ray_data  # noqa: E402
 from st_embfilter.arrow_tables import ParquetTable  # noqa: E402
+from st_embfilter.commands import cluster as cluster_commands  # noqa: E402
 from st_embfilter.corpus import MANIFEST, TRIES, Output, Part, cut, ranges  # noqa: E402
 from st_embfilter.corpus_tasks import Encoding, Filtering  # noqa: E402
 from st_embfilter.errors import (  # noqa: E402
@@ -162,6 +165,44 @@ def test_goes_on_after_the_driver_was_stopped(
     np.testing.assert_allclose(floats(read(out)), expected, atol=1e-5)
     with pytest.raises(OutputExistsError):
         transform_corpus(source, out, tiny_artifact, column="vector")
+
+
+def test_stdout_is_the_results(
+    tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    # Ray's threads print what it has to say, and some of it after its end.
+    def transform(*_: object, **__: object) -> dict[str, Any]:
+        print("(raylet) a word")
+        return {"rows": 1, "parts": [{}]}
+
+    monkeypatch.setattr(ray_data, "transform_corpus", transform)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    source, out = tmp_path / "in.parquet", tmp_path / "out"
+    cluster_commands.transform(source, str(tiny_artifact), out, "vector", as_json=True)
+    print("(raylet) another")
+    found = capsys.readouterr()
+    assert json.loads(found.out) == {"rows": 1, "parts": [{}]}
+    assert "a word" in found.err and "another" in found.err
+
+
+def test_a_worker_of_a_stopped_run_is_still_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output(tmp_path / "out", "job")
+    output.begin()
+    (output.writing / "left.parquet").touch()
+    rmtree = shutil.rmtree
+
+    def racing(path: Path, *arguments: Any, **options: Any) -> None:
+        # It is there again as soon as it was removed.
+        rmtree(path, *arguments, **options)
+        output.writing.mkdir(parents=True)
+        (output.writing / "its.parquet").touch()
+
+    monkeypatch.setattr(shutil, "rmtree", racing)
+    assert output.begin() == set()
+    assert [path.name for path in output.writing.iterdir()] == ["its.parquet"]
+    assert output.publish([], {})["parts"] == []
 
 
 def test_encoded(cluster: None, texts: Path, tiny_artifact: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """``st-embfilter ray``: a corpus encoded or filtered by several processes, GPUs or machines."""
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -69,6 +70,7 @@ def encode(
     """
     from st_embfilter.ray_data import Workers, encode_corpus
 
+    stdout = take_stdout()
     manifest = encode_corpus(
         source,
         out,
@@ -82,7 +84,7 @@ def encode(
         part_rows=part_rows,
         workers=Workers(workers, cpus_per_worker, gpus_per_worker, address),
     )
-    report(out, manifest, as_json)
+    report(out, manifest, stdout if as_json else None)
 
 
 @app.command()
@@ -109,6 +111,7 @@ def transform(
     """
     from st_embfilter.ray_data import Workers, transform_corpus
 
+    stdout = take_stdout()
     manifest = transform_corpus(
         source,
         out,
@@ -119,12 +122,18 @@ def transform(
         part_rows=part_rows,
         workers=Workers(workers, cpus_per_worker, address=address),
     )
-    report(out, manifest, as_json)
+    report(out, manifest, stdout if as_json else None)
 
 
-def report(out: Path, manifest: dict[str, Any], as_json: bool) -> None:
-    """Say what there is now."""
+def take_stdout() -> TextIO:
+    """Keep stdout for the result: until the process ends, Ray's threads may write to it."""
+    stdout, sys.stdout = sys.stdout, sys.stderr
+    return stdout
+
+
+def report(out: Path, manifest: dict[str, Any], stdout: TextIO | None) -> None:
+    """Say what there is now, and on stdout as JSON."""
     files = len(manifest["parts"])
     console.print(f"[green]Done[/green]: {out}, {manifest['rows']:,} rows in {files:,} files")
-    if as_json:
-        print(json.dumps(manifest))
+    if stdout:
+        print(json.dumps(manifest), file=stdout)
