@@ -9,7 +9,8 @@ from rich.console import Console
 from st_embfilter.errors import MissingDependencyError, MisuseError
 
 # What is said to a person goes to stderr: stdout is for --json.
-console = Console(stderr=True, highlight=False)
+# A path stays in one piece, where the terminal is narrow or there is none.
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 DimsOption = Annotated[
