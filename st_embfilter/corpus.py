@@ -170,8 +170,8 @@ class Output:
                 remove(self.work)
             # A worker of a run that was stopped may be writing its last part at this moment.
             shutil.rmtree(self.writing, ignore_errors=True)
-            for folder in (self.parts, self.writing):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.parts.mkdir(parents=True, exist_ok=True)
+            self.writing.mkdir(exist_ok=True)
             with replace_file(self.state) as fresh:
                 fresh.write_text(json.dumps(self.job))
         except OSError as error:

@@ -227,7 +227,7 @@ class FilterJob:
             for first, block in zip(numbers, ahead(source, 4), strict=True)
         )
         total = self.vectors.rows
-        # One more than cores, and a few blocks each: they have work while the disk takes its time.
+        # One more than cores, and some blocks more: there is work while the disk takes its time.
         workers = (os.cpu_count() or 1) + 1
         with (
             # A product on several cores ends when its last part does: with other work on the
@@ -235,7 +235,7 @@ class FilterJob:
             threadpool_limits(1, "blas"),
             tqdm(total=total, initial=progress.read, desc=describe, unit="row") as bar,
         ):
-            for block in in_order(work, workers, 3 * workers):
+            for block in in_order(work, workers, workers + 6):
                 if self.settings.nan == "fail":
                     self.refused += len(block.bad)
                     self.first_refused += block.bad[: SHOWN_ROWS - len(self.first_refused)].tolist()

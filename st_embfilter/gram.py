@@ -57,18 +57,18 @@ class CentredGram(NamedTuple):
     means: NDArray[np.float64]
     shares: NDArray[np.float64]
 
-    def resolves(self, values: NDArray[np.float64], vectors: NDArray[np.float64]) -> bool:
+    def resolves(self, values: Tensor, vectors: Tensor) -> bool:
         """Whether the products were exact enough for the smallest direction.
 
         Args:
             values: The eigenvalues ``(d,)`` of ``total``, descending.
             vectors: Its eigenvectors as rows, ``(d, d)``.
         """
-        largest = vectors[:8]
+        largest = vectors[:8].numpy()
         of_means = 2 * ((largest @ self.shares.T) * (largest @ self.means.T)).sum(axis=1)
-        spread = (values[:8] - of_means).max()
-        bound = LARGEST_AMPLIFICATION * np.sqrt(values[0] * max(values[-1], 0))
-        return bool(spread <= bound and values[-1] > UNDERFLOW)
+        spread = (values[:8].numpy() - of_means).max()
+        bound = LARGEST_AMPLIFICATION * (values[0] * values[-1].clamp(min=0)).sqrt()
+        return bool(spread <= bound) and float(values[-1]) > UNDERFLOW
 
 
 class CentredBlock(NamedTuple):

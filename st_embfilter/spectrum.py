@@ -26,8 +26,6 @@ from st_embfilter.errors import CheckpointError
 from st_embfilter.files import atomic_output
 from st_embfilter.gram import float32_gram, float64_gram
 
-Matrix = NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -114,21 +112,18 @@ class Spectrum:
 
 def eigenpairs(blocks: Iterable[Tensor], device: str) -> tuple[Tensor, Tensor]:
     """Eigenvalues ``(d,)`` of ``W_Uᵀ W_U``, descending, and eigenvectors as rows, on the CPU."""
-    if device == "cpu" and iter(blocks) is not blocks:
-        gram = float32_gram(blocks)
-        if gram is not None:
-            values, vectors = eigh_descending(gram.total)
-            if gram.resolves(values, vectors):
-                return torch.from_numpy(values), torch.from_numpy(vectors)
-    total = float64_gram(blocks, device)
-    if device == "cpu":
-        values, vectors = eigh_descending(total.numpy())
-        return torch.from_numpy(values), torch.from_numpy(vectors)
-    ascending, columns = torch.linalg.eigh(total)
-    return ascending.flip(0).cpu(), columns.T.flip(0).contiguous().cpu()
+    if device != "cpu":
+        ascending, columns = torch.linalg.eigh(float64_gram(blocks, device))
+        return ascending.flip(0).cpu(), columns.T.flip(0).contiguous().cpu()
+    gram = None if iter(blocks) is blocks else float32_gram(blocks)
+    if gram is not None:
+        pairs = eigh_descending(gram.total)
+        if gram.resolves(*pairs):
+            return pairs
+    return eigh_descending(float64_gram(blocks).numpy())
 
 
-def eigh_descending(lower: Matrix) -> tuple[Matrix, Matrix]:
+def eigh_descending(lower: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
     """Eigenvalues ``(d,)`` of a symmetric matrix, descending, and eigenvectors as rows.
 
     Args:
@@ -138,7 +133,7 @@ def eigh_descending(lower: Matrix) -> tuple[Matrix, Matrix]:
     values, columns = scipy.linalg.eigh(
         lower.T, lower=False, overwrite_a=True, check_finite=False, driver="evd"
     )
-    return values[::-1].copy(), columns.T[::-1].copy()
+    return torch.from_numpy(values[::-1].copy()), torch.from_numpy(columns.T[::-1].copy())
 
 
 def fix_signs(vectors: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ PromptNameOption = Annotated[
     typer.Option(help="query or document, for a model that has prompts of its own for these."),
 ]
 BatchSizeOption = Annotated[
-    int, typer.Option(min=1, help="Texts of 32 tokens a forward pass; fewer longer ones.")
+    int,
+    typer.Option(min=1, help="Texts of 32 tokens (GPU: 256) a forward pass; fewer longer ones."),
 ]
 DtypeOption = Annotated[
     str, typer.Option(help="To compute in: auto (as saved), float32, bfloat16 (fast), float16.")
