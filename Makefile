@@ -66,7 +66,7 @@ bench: bench-output/model ## time it against docs/benchmarks.md: 20 minutes, 7 G
 
 bench-output/model: | .venv/.stamp
 	@.venv/bin/st-embfilter build --out $@ --ratio 2 \
-		$$(.venv/bin/python -c "from st_embfilter.demo import find_smollm2; print(find_smollm2())")
+		$$(.venv/bin/python -c "from st_embfilter.demo.demo import find_smollm2; print(find_smollm2())")
 
 clean: ## remove the environments, caches and build and demo output
 	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output bench-output build dist

@@ -16,12 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sts import Pairs, read_tasks, scores_by_task, unique_texts
 
-from st_embfilter import calibration
-from st_embfilter.bands import band_indices
-from st_embfilter.calibration import Principal, automatic_filter, principal_directions, whitening
 from st_embfilter.evaluation.embedder import Embedder, load_evaluated
 from st_embfilter.evaluation.methods import directions
-from st_embfilter.token_distribution import read_texts
+from st_embfilter.inspection.token_distribution import read_texts
+from st_embfilter.spectral import calibration
+from st_embfilter.spectral.bands import band_indices
+from st_embfilter.spectral.calibration import (
+    Principal,
+    automatic_filter,
+    principal_directions,
+    whitening,
+)
 
 TUNED_ON = ("STS12", "STS14", "STS16")
 SIZES = (288, 144, 72, 36)

@@ -28,8 +28,8 @@ from made_texts import made_texts
 from sentence_transformers import SentenceTransformer
 from sts import read_tasks, scores_by_task, unique_texts
 
-from st_embfilter.pipeline import load_model
-from st_embfilter.prefix_encoder import PrefixEncoder
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder
+from st_embfilter.pipeline.building import load_model
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
 BATCH = 32

@@ -20,9 +20,9 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.metrics import v_measure_score
 
 from st_embfilter import Unembedding, band_indices, build_model
-from st_embfilter.calibration import automatic_filter, principal_directions
-from st_embfilter.filter_module import compute_spectrum
-from st_embfilter.token_distribution import read_texts
+from st_embfilter.inspection.token_distribution import read_texts
+from st_embfilter.pipeline.filter_module import compute_spectrum
+from st_embfilter.spectral.calibration import automatic_filter, principal_directions
 
 SETS = {
     "titles": "extra/StackOverflowTitlesClustering/test.jsonl",

@@ -6,8 +6,8 @@ python benchmarks/own_text.py MODEL OUT
 import argparse
 from pathlib import Path
 
-from st_embfilter.automatic import calibration_texts
-from st_embfilter.source import resolve_source
+from st_embfilter.checkpoint.source import resolve_source
+from st_embfilter.pipeline.automatic import calibration_texts
 
 
 def main() -> None:

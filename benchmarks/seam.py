@@ -14,10 +14,10 @@ from machine import describe_machine
 from sts import TASKS, read_tasks, unique_texts
 
 from st_embfilter._compat import Transformer
-from st_embfilter.backbone import load_transformer
-from st_embfilter.prompt_tokenizer import bake_template
-from st_embfilter.prompts import PLACEHOLDER, resolve_template
-from st_embfilter.source import resolve_source
+from st_embfilter.checkpoint.backbone import load_transformer
+from st_embfilter.checkpoint.source import resolve_source
+from st_embfilter.pipeline.prompt_tokenizer import bake_template
+from st_embfilter.pipeline.prompts import PLACEHOLDER, resolve_template
 
 
 def main() -> None:

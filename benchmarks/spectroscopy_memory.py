@@ -19,8 +19,8 @@ TEXTS, TOKENS, TOP = 100, 100, 10
 def measure(folder: Path) -> dict[str, float]:
     """Read the matrix in this process and report, in MB."""
     from st_embfilter import Spectrum, Unembedding
-    from st_embfilter.lens import logit_lens
-    from st_embfilter.spectroscopy import average_token, gather_rows, logit_shift
+    from st_embfilter.spectral.lens import logit_lens
+    from st_embfilter.spectral.spectroscopy import average_token, gather_rows, logit_shift
 
     unembedding = Unembedding.from_pretrained(folder)
     height, width = unembedding.shape

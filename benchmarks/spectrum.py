@@ -30,10 +30,10 @@ from machine import describe_machine
 from safetensors.torch import save_file
 from torch import Tensor
 
-from st_embfilter.bands import band_indices
-from st_embfilter.filter_module import compute_spectrum
-from st_embfilter.spectrum import eigh_descending
-from st_embfilter.unembedding import Unembedding
+from st_embfilter.checkpoint.unembedding import Unembedding
+from st_embfilter.pipeline.filter_module import compute_spectrum
+from st_embfilter.spectral.bands import band_indices
+from st_embfilter.spectral.spectrum import eigh_descending
 
 SHAPES = ((151_936, 896), (128_256, 2_048))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

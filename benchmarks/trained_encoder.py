@@ -15,9 +15,9 @@ from sentence_transformers import SentenceTransformer
 from sts import print_table, read_tasks, scores_by_task, unique_texts
 
 from st_embfilter import Spectrum, Unembedding, band_indices
-from st_embfilter.calibration import automatic_filter, principal_directions
-from st_embfilter.source import resolve_source
-from st_embfilter.token_distribution import read_texts
+from st_embfilter.checkpoint.source import resolve_source
+from st_embfilter.inspection.token_distribution import read_texts
+from st_embfilter.spectral.calibration import automatic_filter, principal_directions
 
 
 def main() -> None:

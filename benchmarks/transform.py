@@ -31,8 +31,8 @@ from machine import describe_machine
 from safetensors.numpy import save_file
 
 from st_embfilter.row_blocks import ahead
-from st_embfilter.transforming import transform_file
-from st_embfilter.vectors import VectorFilter
+from st_embfilter.vectors.transform import transform_file
+from st_embfilter.vectors.vector_filter import VectorFilter
 
 WIDTH, KEPT = 576, 288
 BLOCK_ROWS = 8192  # where the product alone, on both cores, is fastest

@@ -7,46 +7,55 @@ a spectrum don't wait for sentence-transformers.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from st_embfilter.artifact import save_pretrained
-    from st_embfilter.bands import band_indices
-    from st_embfilter.filter_module import FilterModule
-    from st_embfilter.lens import logit_lens
-    from st_embfilter.pipeline import build_model
-    from st_embfilter.publishing import publish, push_to_hub
-    from st_embfilter.spectrum import Spectrum
-    from st_embfilter.transforming import transform_file
-    from st_embfilter.unembedding import Unembedding
-    from st_embfilter.vectors import VectorFilter
-    from st_embfilter.verification import verify
+from st_embfilter._version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from st_embfilter.artifact.publishing import publish, push_to_hub
+    from st_embfilter.artifact.saving import save_pretrained
+    from st_embfilter.artifact.verification import verify
+    from st_embfilter.checkpoint.unembedding import Unembedding
+    from st_embfilter.cluster.run import encode_corpus, transform_corpus
+    from st_embfilter.encoding.prefix_encoder import PrefixEncoder
+    from st_embfilter.pipeline.building import build_model
+    from st_embfilter.pipeline.filter_module import FilterModule
+    from st_embfilter.spectral.bands import band_indices
+    from st_embfilter.spectral.lens import logit_lens
+    from st_embfilter.spectral.spectrum import Spectrum
+    from st_embfilter.vectors.transform import transform_file
+    from st_embfilter.vectors.vector_filter import VectorFilter
 
 _HOMES = {
-    "FilterModule": "filter_module",
-    "Spectrum": "spectrum",
-    "Unembedding": "unembedding",
-    "VectorFilter": "vectors",
-    "band_indices": "bands",
-    "build_model": "pipeline",
-    "logit_lens": "lens",
-    "publish": "publishing",
-    "push_to_hub": "publishing",
-    "save_pretrained": "artifact",
-    "transform_file": "transforming",
-    "verify": "verification",
+    "FilterModule": "pipeline.filter_module",
+    "PrefixEncoder": "encoding.prefix_encoder",
+    "Spectrum": "spectral.spectrum",
+    "Unembedding": "checkpoint.unembedding",
+    "VectorFilter": "vectors.vector_filter",
+    "band_indices": "spectral.bands",
+    "build_model": "pipeline.building",
+    "encode_corpus": "cluster.run",
+    "logit_lens": "spectral.lens",
+    "publish": "artifact.publishing",
+    "push_to_hub": "artifact.publishing",
+    "save_pretrained": "artifact.saving",
+    "transform_corpus": "cluster.run",
+    "transform_file": "vectors.transform",
+    "verify": "artifact.verification",
 }
 __all__ = [
     "FilterModule",
+    "PrefixEncoder",
     "Spectrum",
     "Unembedding",
     "VectorFilter",
+    "__version__",
     "band_indices",
     "build_model",
+    "encode_corpus",
     "logit_lens",
     "publish",
     "push_to_hub",
     "save_pretrained",
+    "transform_corpus",
     "transform_file",
     "verify",
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from st_embfilter import __version__
+from st_embfilter._version import __version__
 from st_embfilter.commands.build import build
 from st_embfilter.commands.cluster import app as ray_app
 from st_embfilter.commands.common import fail

@@ -27,8 +27,8 @@ from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained
 from st_embfilter.cli import main
-from st_embfilter.report.figures import Inspection
-from st_embfilter.report.run import SAMPLE_TEXTS, run_inspection
+from st_embfilter.inspection.figures import Inspection
+from st_embfilter.inspection.run import SAMPLE_TEXTS, run_inspection
 
 SHARED = Path(__file__).parents[2] / "shared"
 # A busy machine is not a failure.

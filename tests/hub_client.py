@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig
 
 from st_embfilter import FilterModule, build_model
-from st_embfilter.unembedding import Unembedding
+from st_embfilter.checkpoint.unembedding import Unembedding
 
 
 def call(kind: str, source: str, revision: str | None) -> dict[str, Any]:

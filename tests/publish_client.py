@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from st_embfilter.errors import EmbFilterError
-from st_embfilter.hub import check_token, plan_upload, upload
+from st_embfilter.hub.upload import check_token, plan_upload, upload
 
 assert "torch" not in sys.modules
 

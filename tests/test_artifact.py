@@ -19,8 +19,8 @@ from transformers.utils.quantization_config import QuantizationMethod
 
 from st_embfilter import FilterModule, build_model, save_pretrained, verify
 from st_embfilter._compat import Dense
+from st_embfilter.artifact.portable_files import portable_config
 from st_embfilter.errors import OutputExistsError, OutputWriteError, PipelineError
-from st_embfilter.portable_files import portable_config
 
 TEXTS = ["one text", "another, somewhat longer text with a comma", "dog " * 700]
 
@@ -218,7 +218,7 @@ def test_no_space(tiny: Path, tmp_path: Path) -> None:
 
 SLOW = """
 import sys, time
-import st_embfilter.artifact as artifact
+import st_embfilter.artifact.saving as artifact
 from st_embfilter import build_model
 real = artifact.write_tokenizer
 def slow(*arguments):

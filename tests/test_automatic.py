@@ -15,8 +15,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained, verify
-from st_embfilter.automatic import calibration_texts
-from st_embfilter.calibration import automatic_filter, principal_directions, varying_share
+from st_embfilter.checkpoint.source import resolve_source
 from st_embfilter.errors import (
     BandError,
     MisuseError,
@@ -24,9 +23,10 @@ from st_embfilter.errors import (
     VerificationError,
     WidthError,
 )
-from st_embfilter.filter_module import compute_spectrum
-from st_embfilter.own_text import cut_passages, write_passages
-from st_embfilter.source import resolve_source
+from st_embfilter.pipeline.automatic import calibration_texts
+from st_embfilter.pipeline.filter_module import compute_spectrum
+from st_embfilter.pipeline.own_text import cut_passages, write_passages
+from st_embfilter.spectral.calibration import automatic_filter, principal_directions, varying_share
 
 SEEDS = st.integers(0, 2**32 - 1)
 TEXTS = [f"Text {number} is about {number % 7} dogs." for number in range(250)]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_embfilter.bands import band_indices, edge_band, kept_dimensions
 from st_embfilter.errors import BandError
+from st_embfilter.spectral.bands import band_indices, edge_band, kept_dimensions
 
 widths = st.integers(1, 300)
 

@@ -27,13 +27,13 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
+from st_embfilter.checkpoint.unembedding import Unembedding
 from st_embfilter.errors import (
     CheckpointError,
     EmbFilterError,
     NoUnembeddingError,
     SourceNotFoundError,
 )
-from st_embfilter.unembedding import Unembedding
 
 SMALL: dict[str, Any] = {
     "vocab_size": 97,

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_embfilter.calibration import (
+from st_embfilter.errors import BandError, MisuseError
+from st_embfilter.spectral.calibration import (
     all_but_the_top,
     mean_removal,
     pca,
     principal_directions,
     whitening,
 )
-from st_embfilter.errors import BandError, MisuseError
 
 WIDTHS = st.integers(2, 12)
 SEEDS = st.integers(0, 2**32 - 1)

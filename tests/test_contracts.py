@@ -17,7 +17,7 @@ from test_artifact import TEXTS
 from tokenizers import Tokenizer
 
 from st_embfilter import build_model, save_pretrained
-from st_embfilter.prompts import PROMPTS
+from st_embfilter.pipeline.prompts import PROMPTS
 
 PREFIX = "sentence_transformers.models."
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from st_embfilter import demo
+from st_embfilter.demo import demo
 from st_embfilter.errors import MissingDependencyError
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter import encoding
-from st_embfilter.encoding import encode_to_file
+from st_embfilter.encoding import to_file as encoding
+from st_embfilter.encoding.prefix_encoder import Embeddings, PrefixEncoder
+from st_embfilter.encoding.to_file import encode_to_file
 from st_embfilter.errors import OutputExistsError
-from st_embfilter.prefix_encoder import Embeddings, PrefixEncoder
 
 TEXTS = [f"text number {number}" for number in range(50)]
 

@@ -19,8 +19,8 @@ from transformers import AutoModel
 
 from st_embfilter import build_model, save_pretrained, verify
 from st_embfilter.errors import CheckpointError, TemplateError, VerificationError
-from st_embfilter.pipeline import load_model
-from st_embfilter.prompts import PROMPTS
+from st_embfilter.pipeline.building import load_model
+from st_embfilter.pipeline.prompts import PROMPTS
 
 FORMS = ("prompteol", "echo")
 

@@ -10,10 +10,10 @@ from conftest import Run, fails
 from models import tiny_llama
 
 from st_embfilter import build_model, save_pretrained, verify
-from st_embfilter import export as exporting
+from st_embfilter.artifact import graphs as exporting
+from st_embfilter.artifact.graphs import EXTERNAL_DATA, compare, export, onnx_runner
+from st_embfilter.artifact.verification import load_plain
 from st_embfilter.errors import MisuseError, OutputExistsError, VerificationError
-from st_embfilter.export import EXTERNAL_DATA, compare, export, onnx_runner
-from st_embfilter.verification import load_plain
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
 from st_embfilter import Unembedding, build_model, save_pretrained
-from st_embfilter.causal_config import TRANSFORMERS_MAJOR
-from st_embfilter.prefix_encoder import PrefixEncoder
+from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
 TEXTS = ["short", "a text of some more words than the first, to be padded to", "dog " * 150]
 # Transformers 4 can't load these without their head.

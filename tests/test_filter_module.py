@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from st_embfilter import FilterModule, Spectrum, Unembedding
 from st_embfilter._compat import Dense, Pooling
 from st_embfilter.errors import BandError, PipelineError, WidthError
-from st_embfilter.filter_module import compute_spectrum
+from st_embfilter.pipeline.filter_module import compute_spectrum
 
 
 @pytest.fixture(scope="module")

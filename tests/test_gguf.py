@@ -17,14 +17,14 @@ from gguf import GGMLQuantizationType as Kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from st_embfilter import unembedding as module
+from st_embfilter.checkpoint import unembedding as module
+from st_embfilter.checkpoint.unembedding import Unembedding
 from st_embfilter.errors import (
     CheckpointError,
     EmbFilterError,
     MissingDependencyError,
     NoUnembeddingError,
 )
-from st_embfilter.unembedding import Unembedding
 
 VOCABULARY, WIDTH = 37, 64
 HEAD, EMBEDDING = "output.weight", "token_embd.weight"

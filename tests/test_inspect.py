@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from transformers import BertConfig, BertModel
 
-from st_embfilter import report
 from st_embfilter._compat import Dense, Pooling, Transformer
+from st_embfilter.checkpoint.source import resolve_source
+from st_embfilter.checkpoint.unembedding import Unembedding
 from st_embfilter.errors import NoUnembeddingError
-from st_embfilter.report.run import SAMPLE_TEXTS
-from st_embfilter.report.subject import Subject
-from st_embfilter.source import resolve_source
-from st_embfilter.unembedding import Unembedding
+from st_embfilter.inspection import run as inspection_run
+from st_embfilter.inspection.run import SAMPLE_TEXTS
+from st_embfilter.inspection.subject import Subject
 
 
 def load(out: Path) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def test_texts_and_tables_that_can_not_be_used(
 ) -> None:
     # All of it is found before the model is loaded.
     monkeypatch.delattr(Subject, "load_embedder")
-    monkeypatch.delattr(report.run, "compute_spectrum")
+    monkeypatch.delattr(inspection_run, "compute_spectrum")
 
     def refused(option: str, content: bytes, words: str) -> None:
         (tmp_path / "file").write_bytes(content)

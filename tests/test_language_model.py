@@ -9,10 +9,10 @@ from models import tiny_llama
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
-from st_embfilter.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.checkpoint.language_model import load_language_model
+from st_embfilter.checkpoint.source import resolve_source
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
-from st_embfilter.language_model import load_language_model
-from st_embfilter.source import resolve_source
 
 # Soft-capped logits, scaled ones in two ways, and models with a language model inside.
 SPECIAL = ["Gemma 2", "Granite", "Cohere", "Qwen2.5-VL", "Gemma 3, with vision"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from st_embfilter.lens import (
+from st_embfilter.spectral.lens import (
     direction_tokens,
     frequency_ranks,
     frequent_share,

@@ -12,11 +12,11 @@ from hub_card import check_card
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained, verify
+from st_embfilter.artifact.card import CardFacts
+from st_embfilter.artifact.recipes import read_recipe
+from st_embfilter.checkpoint.licence import read_licence
+from st_embfilter.checkpoint.source import Source
 from st_embfilter.errors import RecipeError
-from st_embfilter.licence import read_licence
-from st_embfilter.model_card import CardFacts
-from st_embfilter.recipes import read_recipe
-from st_embfilter.source import Source
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 

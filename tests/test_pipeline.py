@@ -18,9 +18,9 @@ from test_artifact import embed
 from transformers import AutoModelForCausalLM
 
 from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained
-from st_embfilter.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import BandError, CheckpointError, MisuseError, TemplateError
-from st_embfilter.filter_module import compute_spectrum
+from st_embfilter.pipeline.filter_module import compute_spectrum
 
 TEXTS = ["short", "a text of some more words than the first", "dog " * 60, "ünïcode 図書館", "x"]
 
@@ -150,7 +150,7 @@ def test_misuse_is_seen_before_the_backbone_is_loaded(
     def fail(*_: object) -> None:
         raise AssertionError("loaded the backbone for nothing")
 
-    monkeypatch.setattr("st_embfilter.backbone.load_backbone", fail)
+    monkeypatch.setattr("st_embfilter.checkpoint.backbone.load_backbone", fail)
     with pytest.raises(BandError):
         build_model(tiny, ratio=0)
     with pytest.raises(TemplateError):

@@ -15,7 +15,7 @@ from torch import nn
 
 from st_embfilter import build_model
 from st_embfilter._compat import Pooling, Transformer
-from st_embfilter.prefix_encoder import PrefixEncoder, Tokens, batches, shared_length
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Tokens, batches, shared_length
 
 TEXTS = ["a text", "another one, which is longer", "x", "", "a text", "word " * 300, "a text."]
 FORMS: list[dict[str, Any]] = [

@@ -9,8 +9,8 @@ from models import byte_level_tokenizer, sentencepiece_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from st_embfilter.errors import TemplateError
-from st_embfilter.prompt_tokenizer import bake_template
-from st_embfilter.prompts import (
+from st_embfilter.pipeline.prompt_tokenizer import bake_template
+from st_embfilter.pipeline.prompts import (
     PROMPTS,
     Prompts,
     resolve_prompts,

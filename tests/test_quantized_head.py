@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GptOssConfig, GptOssForCausalLM
 
 from st_embfilter import FilterModule, Unembedding, build_model, save_pretrained
-from st_embfilter.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import CheckpointError
 
 FLOAT8 = torch.float8_e4m3fn
@@ -66,7 +66,7 @@ def test_float8_with_a_scale(source: Path, shape: tuple[int, ...], name: str) ->
 
 def test_float8_in_blocks(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the matrix' height nor its width is a multiple of the block's, nor are the reads."""
-    monkeypatch.setattr("st_embfilter.unembedding.BLOCK_ROWS", 37)
+    monkeypatch.setattr("st_embfilter.checkpoint.unembedding.BLOCK_ROWS", 37)
     stored = random_head().to(FLOAT8)
     scale = torch.rand(-(-VOCABULARY // 32), -(-WIDTH // 20)) + 0.5
     settings = {"quant_method": "fp8", "weight_block_size": [32, 20]}

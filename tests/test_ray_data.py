@@ -24,11 +24,11 @@ pa = pytest.importorskip("pyarrow")
 ray = pytest.importorskip("ray")
 import pyarrow.parquet as pq  # noqa: E402
 
-from st_embfilter import ray_data  # noqa: E402
-from st_embfilter.arrow_tables import ParquetTable  # noqa: E402
+from st_embfilter.cluster import run as ray_data  # noqa: E402
+from st_embfilter.cluster.parts import MANIFEST, TRIES, Output, Part, cut, ranges  # noqa: E402
+from st_embfilter.cluster.run import Workers, encode_corpus, transform_corpus  # noqa: E402
+from st_embfilter.cluster.tasks import Encoding, Filtering  # noqa: E402
 from st_embfilter.commands import cluster as cluster_commands  # noqa: E402
-from st_embfilter.corpus import MANIFEST, TRIES, Output, Part, cut, ranges  # noqa: E402
-from st_embfilter.corpus_tasks import Encoding, Filtering  # noqa: E402
 from st_embfilter.errors import (  # noqa: E402
     ClusterError,
     DataError,
@@ -39,8 +39,8 @@ from st_embfilter.errors import (  # noqa: E402
     VectorFileError,
     WidthError,
 )
-from st_embfilter.ray_data import Workers, encode_corpus, transform_corpus  # noqa: E402
-from st_embfilter.vectors import VectorFilter  # noqa: E402
+from st_embfilter.vectors.tables import ParquetTable  # noqa: E402
+from st_embfilter.vectors.vector_filter import VectorFilter  # noqa: E402
 
 ROWS, WIDTH = 100, 6
 # Of the tiny model's embeddings.
@@ -124,7 +124,7 @@ def is_alone(out: Path) -> bool:
 # The first ones, as there is a Ray as soon as a test wants one.
 def test_ray_is_not_installed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "st_embfilter.ray_data")
+    monkeypatch.delitem(sys.modules, "st_embfilter.cluster.run")
     failed = run("ray", "encode", "org/x", tmp_path, "--out", tmp_path / "out", "--column", "text")
     fails(failed, 1, "pip install 'st-embfilter[ray]'")
 
@@ -148,7 +148,7 @@ def test_goes_on_after_the_driver_was_stopped(
         def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("st_embfilter.ray_data.tqdm.update", stop)
+        patch.setattr("st_embfilter.cluster.run.tqdm.update", stop)
         transform_corpus(source, out, tiny_artifact, column="vector", part_rows=10, workers=TWO)
     assert not out.exists()
     left = tmp_path / ".out.partial" / "parts"

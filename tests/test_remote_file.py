@@ -13,8 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st_embfilter import remote_file
-from st_embfilter.remote_file import KeptSpan, RangesIgnoredError, RemoteFile
+from st_embfilter.checkpoint import remote_file
+from st_embfilter.checkpoint.remote_file import KeptSpan, RangesIgnoredError, RemoteFile
 
 REPOSITORY, NAME = "org/data", "content.bin"
 SIZE = 300_000

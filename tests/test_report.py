@@ -10,11 +10,11 @@ from models import WIDTH, byte_level_tokenizer
 from sentence_transformers import SentenceTransformer
 from torch.nn.functional import normalize
 
-from st_embfilter.language_model import load_language_model
-from st_embfilter.report.figures import Inspection, Token
-from st_embfilter.report.vocabulary import Vocabulary
-from st_embfilter.source import resolve_source
-from st_embfilter.unembedding import Unembedding
+from st_embfilter.checkpoint.language_model import load_language_model
+from st_embfilter.checkpoint.source import resolve_source
+from st_embfilter.checkpoint.unembedding import Unembedding
+from st_embfilter.inspection.figures import Inspection, Token
+from st_embfilter.inspection.vocabulary import Vocabulary
 
 
 def test_figures(inspection: Inspection, tiny: Path, report_texts: Path, tiny_model: Any) -> None:

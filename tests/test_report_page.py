@@ -14,11 +14,11 @@ import pytest
 from conftest import NASTY
 
 from st_embfilter.errors import OutputExistsError, OutputWriteError
-from st_embfilter.report import page
-from st_embfilter.report.figures import Inspection, Token
-from st_embfilter.report.page import render, tokens_html, write_report
-from st_embfilter.report.plots import draw
-from st_embfilter.report.reading import read
+from st_embfilter.inspection import page
+from st_embfilter.inspection.figures import Inspection, Token
+from st_embfilter.inspection.page import render, tokens_html, write_report
+from st_embfilter.inspection.plots import draw
+from st_embfilter.inspection.reading import read
 
 
 def restore(kind: Any, value: Any) -> Any:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from models import WIDTH
 
-from st_embfilter.report.figures import Change, Inspection, Shares
-from st_embfilter.report.reading import Finding, read
+from st_embfilter.inspection.figures import Change, Inspection, Shares
+from st_embfilter.inspection.reading import Finding, read
 
 
 def finding(inspection: Inspection, claim: str) -> Finding:

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from st_embfilter.checkpoint.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
 from st_embfilter.errors import CheckpointError
-from st_embfilter.safetensors_file import DTYPES, StoredTensor, read_header, read_rows
 
 FLOATS = [name for name, dtype in DTYPES.items() if dtype.is_floating_point]
 

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from st_embfilter import build_model, save_pretrained
 from st_embfilter._compat import Pooling
+from st_embfilter.artifact.server import check_server
 from st_embfilter.cli import main
 from st_embfilter.errors import MisuseError, ServerError
-from st_embfilter.server import check_server
 
 
 @contextmanager

@@ -20,18 +20,18 @@ from st_embfilter import (
     FilterModule,
     Unembedding,
     build_model,
-    demo,
-    pipeline,
-    report,
     save_pretrained,
     verify,
 )
-from st_embfilter.backbone import load_transformer
+from st_embfilter.checkpoint.backbone import load_transformer
+from st_embfilter.demo import demo
 from st_embfilter.errors import OutputExistsError
-from st_embfilter.filter_module import compute_spectrum
-from st_embfilter.report.run import SAMPLE_TEXTS
-from st_embfilter.report.subject import Subject
-from st_embfilter.spectrum import Spectrum
+from st_embfilter.inspection import run as inspection_run
+from st_embfilter.inspection.run import SAMPLE_TEXTS
+from st_embfilter.inspection.subject import Subject
+from st_embfilter.pipeline import building
+from st_embfilter.pipeline.filter_module import compute_spectrum
+from st_embfilter.spectral.spectrum import Spectrum
 
 TEXTS = [
     "A man is playing the guitar on stage",
@@ -66,7 +66,7 @@ def test_filter_parity_with_the_reference(
 def read_once() -> Iterator[None]:
     """The exact form of every prompt has the same language model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "load_transformer", cache(load_transformer))
+        patch.setattr(building, "load_transformer", cache(load_transformer))
         yield
 
 
@@ -165,7 +165,7 @@ def test_inspect_finds_the_steps_of_the_paper(
     raw = SentenceTransformer(modules=list(smollm2_model)[:2], device="cpu")
     # Reading a GGUF file takes its time.
     monkeypatch.setattr(Subject, "load_embedder", lambda *_: raw)
-    monkeypatch.setattr(report.run, "load_tokenizer", lambda _: raw.tokenizer)
+    monkeypatch.setattr(inspection_run, "load_tokenizer", lambda _: raw.tokenizer)
     monkeypatch.setattr("st_embfilter.commands.inspect.MOST_TEXTS", 12)
     result = run("inspect", smollm2, "--out", tmp_path / "out", "--texts", SAMPLE_TEXTS)
     assert result.returncode == 0, result.stderr

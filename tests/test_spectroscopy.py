@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from st_embfilter.spectroscopy import (
+from st_embfilter.spectral.spectroscopy import (
     average_token,
     band_shift,
     energy,
     gather_rows,
     logit_shift,
 )
-from st_embfilter.spectrum import Spectrum
+from st_embfilter.spectral.spectrum import Spectrum
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "spectroscopy_memory.py"
 

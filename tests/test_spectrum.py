@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from st_embfilter.errors import CheckpointError, NonFiniteError, OutputExistsError
-from st_embfilter.gram import float32_gram
-from st_embfilter.spectrum import Spectrum, eigh_descending
+from st_embfilter.spectral.gram import float32_gram
+from st_embfilter.spectral.spectrum import Spectrum, eigh_descending
 
 
 def matrix(height: int, width: int, seed: int = 0, decay: float = 0.0) -> Tensor:

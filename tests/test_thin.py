@@ -18,11 +18,11 @@ from test_artifact import TEXTS, embed
 from transformers import AutoModel
 
 from st_embfilter import build_model, save_pretrained, verify
-from st_embfilter import thin as thin_form
-from st_embfilter.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.artifact import thin as thin_form
+from st_embfilter.artifact.thin import ADAPTER_WEIGHTS, write_adapter
+from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.checkpoint.source import Source
 from st_embfilter.errors import MisuseError, VerificationError
-from st_embfilter.source import Source
-from st_embfilter.thin import ADAPTER_WEIGHTS, write_adapter
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import byte_level_tokenizer, tiny_llama
 
+from st_embfilter.checkpoint.language_model import load_language_model
+from st_embfilter.checkpoint.source import resolve_source
 from st_embfilter.errors import CheckpointError, MisuseError, TokenTableError
-from st_embfilter.language_model import load_language_model
-from st_embfilter.source import resolve_source
-from st_embfilter.token_distribution import (
+from st_embfilter.inspection.token_distribution import (
     BATCH,
     count_tokens,
     next_token_distribution,

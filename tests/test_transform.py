@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
 from vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
-from st_embfilter import VectorFilter, filtered_rows, transform_file
+from st_embfilter import VectorFilter, transform_file
 from st_embfilter.errors import (
     BandError,
     CheckpointError,
@@ -27,8 +27,9 @@ from st_embfilter.errors import (
     VectorFileError,
     WidthError,
 )
-from st_embfilter.filter_progress import Progress
-from st_embfilter.vector_precision import PRECISIONS, convert
+from st_embfilter.vectors import job as filtered_rows
+from st_embfilter.vectors.precision import PRECISIONS, convert
+from st_embfilter.vectors.progress import Progress
 
 ROWS = 950
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from vector_data import WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
-from st_embfilter import VectorFilter, filtered_rows, transform_file
+from st_embfilter import VectorFilter, transform_file
 from st_embfilter.errors import MisuseError, OutputWriteError, VectorFileError
+from st_embfilter.vectors import job as filtered_rows
 
 faiss = pytest.importorskip("faiss")
 ROWS = 400

@@ -9,10 +9,11 @@ from conftest import Run, fails
 from sentence_transformers.util.quantization import quantize_embeddings
 from vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
-from st_embfilter import filtered_rows, transform_file
-from st_embfilter.arrow_vectors import METADATA_KEY
+from st_embfilter import transform_file
 from st_embfilter.errors import OutputWriteError, VectorFileError, WidthError
-from st_embfilter.filter_progress import Progress
+from st_embfilter.vectors import job as filtered_rows
+from st_embfilter.vectors.progress import Progress
+from st_embfilter.vectors.vector_column import METADATA_KEY
 
 pa = pytest.importorskip("pyarrow")
 lance = pytest.importorskip("lance")

@@ -26,8 +26,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from st_embfilter import unembedding as module
-from st_embfilter.unembedding import Unembedding
+from st_embfilter.checkpoint import unembedding as module
+from st_embfilter.checkpoint.unembedding import Unembedding
 
 VOCABULARY, WIDTH = 97, 32
 LLAMA: dict[str, Any] = {

@@ -11,8 +11,8 @@ from models import tiny_llama
 from safetensors.torch import load_file, save_file
 
 from st_embfilter import build_model, save_pretrained, verify
+from st_embfilter.artifact.verification import run_checks
 from st_embfilter.errors import SourceNotFoundError, VerificationError
-from st_embfilter.verification import run_checks
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from st_embfilter.errors import MisuseError
 def use_recipe(context: typer.Context, path: Path | None) -> Path | None:
     """Take a recipe's entries for the options that aren't given."""
     if path is not None:
-        from st_embfilter.recipes import read_recipe
+        from st_embfilter.artifact.recipes import read_recipe
 
         build = read_recipe(path).build
         context.default_map = {**build, "form": build.get("format")}
@@ -129,12 +129,12 @@ def build(
     check_absent(out)
     started = time.monotonic()
     with console.status("Loading PyTorch and sentence-transformers"):
-        from st_embfilter.artifact import save_pretrained
-        from st_embfilter.pipeline import build_model, load_or_compute_spectrum
-        from st_embfilter.recipes import read_recipe
-        from st_embfilter.source import resolve_source
-        from st_embfilter.thin import check_base
-        from st_embfilter.token_distribution import read_texts
+        from st_embfilter.artifact.recipes import read_recipe
+        from st_embfilter.artifact.saving import save_pretrained
+        from st_embfilter.artifact.thin import check_base
+        from st_embfilter.checkpoint.source import resolve_source
+        from st_embfilter.inspection.token_distribution import read_texts
+        from st_embfilter.pipeline.building import build_model, load_or_compute_spectrum
 
     if thin:
         check_base(resolve_source(source, revision))  # Before minutes of work.

@@ -68,7 +68,7 @@ def encode(
 
     [dim]st-embfilter ray encode smollm2-embedding texts/ --out embedded/ --column text[/dim]
     """
-    from st_embfilter.ray_data import Workers, encode_corpus
+    from st_embfilter.cluster.run import Workers, encode_corpus
 
     stdout = take_stdout()
     manifest = encode_corpus(
@@ -109,7 +109,7 @@ def transform(
 
     [dim]st-embfilter ray transform raw/ --filter smollm2-embedding --out new/ --column raw[/dim]
     """
-    from st_embfilter.ray_data import Workers, transform_corpus
+    from st_embfilter.cluster.run import Workers, transform_corpus
 
     stdout = take_stdout()
     manifest = transform_corpus(

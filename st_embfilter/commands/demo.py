@@ -22,5 +22,5 @@ def demo(
 
     check_absent(out)
     with console.status("Loading PyTorch and sentence-transformers"):
-        from st_embfilter.demo import run_demo
+        from st_embfilter.demo.demo import run_demo
     run_demo(out, console)

@@ -47,8 +47,8 @@ def encode(
     wanted = parse_dtype(dtype)
     texts = read_lines(file)
     with console.status("Loading the model"):
-        from st_embfilter.encoding import encode_to_file, model_identity
-        from st_embfilter.pipeline import load_model
+        from st_embfilter.encoding.to_file import encode_to_file, model_identity
+        from st_embfilter.pipeline.building import load_model
 
         loaded = load_model(model, dims, device, None if wanted == "auto" else wanted)
     shape = encode_to_file(

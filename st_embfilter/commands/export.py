@@ -22,7 +22,7 @@ def export(
     [dim]st-embfilter export smollm2-embedding onnx[/dim]
     """
     with console.status("Exporting, and comparing with the model"):
-        from st_embfilter.export import export as add_graph
+        from st_embfilter.artifact.graphs import export as add_graph
 
         added = add_graph(path, runtime)
     size = sum(file.stat().st_size for file in added.iterdir())

@@ -69,8 +69,8 @@ def inspect(
 
     check_absent(out)
     with console.status("Loading PyTorch and sentence-transformers"):
-        from st_embfilter.report.page import write_report
-        from st_embfilter.report.run import run_inspection
+        from st_embfilter.inspection.page import write_report
+        from st_embfilter.inspection.run import run_inspection
 
     inspection = run_inspection(
         source,

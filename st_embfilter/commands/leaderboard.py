@@ -35,7 +35,7 @@ def leaderboard(
         import_mteb()
         from st_embfilter.evaluation.embedder import load_evaluated
         from st_embfilter.evaluation.leaderboard import write_submission
-        from st_embfilter.hub import release_date
+        from st_embfilter.hub.upload import release_date
 
         evaluated = load_evaluated(model)
         submission = write_submission(

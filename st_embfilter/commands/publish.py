@@ -40,7 +40,7 @@ def publish(
         show_plan(path, repo_id, private, revision, as_json)
         return
     console.print("Checking the artifact, and sending it")
-    from st_embfilter.publishing import publish as publish_folder
+    from st_embfilter.artifact.publishing import publish as publish_folder
 
     published = publish_folder(
         path, repo_id, private=private, revision=revision, create_pr=create_pr
@@ -56,7 +56,7 @@ def publish(
 def show_plan(path: Path, repo_id: str, private: bool, revision: str | None, as_json: bool) -> None:
     """List what would go, after all checks."""
     with console.status("Checking the artifact"):
-        from st_embfilter.publishing import prepare
+        from st_embfilter.artifact.publishing import prepare
 
         plan = prepare(path, repo_id, private=private, revision=revision)
     table = Table("file", "bytes", box=None)

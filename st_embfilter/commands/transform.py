@@ -52,7 +52,7 @@ def transform(
 
     [dim]st-embfilter transform raw.parquet --filter smollm2-embedding --out new.parquet[/dim]
     """
-    from st_embfilter.transforming import transform_file
+    from st_embfilter.vectors.transform import transform_file
 
     done = transform_file(
         source,

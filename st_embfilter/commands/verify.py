@@ -47,8 +47,8 @@ def verify(
     [dim]st-embfilter verify org/smollm2-embedding --url http://localhost:8000[/dim]
     """
     with console.status("Loading PyTorch and sentence-transformers"):
-        from st_embfilter.server import check_server
-        from st_embfilter.verification import artifact_folder, run_checks
+        from st_embfilter.artifact.server import check_server
+        from st_embfilter.artifact.verification import artifact_folder, run_checks
 
     folder = artifact_folder(artifact)  # A download shows its own progress.
     with console.status("Checking"):

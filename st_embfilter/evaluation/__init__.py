@@ -1,1 +1,0 @@
-"""Evaluation with mteb: one encoding of every text, scores of every dimension and baseline."""

@@ -15,13 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 from st_embfilter._compat import Dense
+from st_embfilter.artifact.verification import artifact_folder
+from st_embfilter.encoding.prefix_encoder import Embeddings, PrefixEncoder, Role
 from st_embfilter.errors import MisuseError, NonFiniteError
 from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore, Keys
 from st_embfilter.files import digest_file
-from st_embfilter.layout import PROVENANCE_FILE
-from st_embfilter.pipeline import load_model
-from st_embfilter.prefix_encoder import Embeddings, PrefixEncoder, Role
-from st_embfilter.verification import artifact_folder
+from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.pipeline.building import load_model
 
 # A prompt is computed once for so many batches, and so many a kill may cost.
 BATCHES_AT_ONCE = 4

@@ -15,7 +15,7 @@ from mteb.abstasks import AbsTask
 from st_embfilter.errors import MisuseError
 from st_embfilter.evaluation.embedder import Embedder, Evaluated, load_evaluated
 from st_embfilter.evaluation.methods import BASELINES, FitSample, make_methods
-from st_embfilter.evaluation.run import EMBEDDINGS, Run
+from st_embfilter.evaluation.mteb_run import EMBEDDINGS, Run
 from st_embfilter.evaluation.score_picture import draw_scores
 from st_embfilter.evaluation.scores import Score, as_csv, as_json, card_results, collect
 from st_embfilter.evaluation.tables import markdown, summary

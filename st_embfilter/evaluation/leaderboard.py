@@ -16,7 +16,7 @@ from mteb.results import TaskResult
 from st_embfilter.errors import MisuseError, VerificationError
 from st_embfilter.evaluation.embedder import Evaluated, fingerprint
 from st_embfilter.evaluation.model_meta import make_meta, save_result
-from st_embfilter.evaluation.run import RESULTS
+from st_embfilter.evaluation.mteb_run import RESULTS
 from st_embfilter.evaluation.task_lists import LOCAL
 from st_embfilter.files import atomic_output
 

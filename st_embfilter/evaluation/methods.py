@@ -7,8 +7,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from st_embfilter.bands import AUTO, NESTED, BandName, band_indices, kept_dimensions
-from st_embfilter.calibration import (
+from st_embfilter.encoding.prefix_encoder import Embeddings
+from st_embfilter.errors import MisuseError
+from st_embfilter.evaluation.embedder import Embedder, Evaluated
+from st_embfilter.spectral.bands import AUTO, NESTED, BandName, band_indices, kept_dimensions
+from st_embfilter.spectral.calibration import (
     Affine,
     Principal,
     all_but_the_top,
@@ -18,9 +21,6 @@ from st_embfilter.calibration import (
     principal_directions,
     whitening,
 )
-from st_embfilter.errors import MisuseError
-from st_embfilter.evaluation.embedder import Embedder, Evaluated
-from st_embfilter.prefix_encoder import Embeddings
 
 Transform = Callable[[Embeddings], Embeddings]
 # The model's own band is named so, whichever it is.

@@ -10,8 +10,8 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.results import TaskResult
 from mteb.types import Licenses
 
+from st_embfilter.artifact.card import RATIOS
 from st_embfilter.evaluation.embedder import Evaluated
-from st_embfilter.model_card import RATIOS
 
 PAPER_CITATION = """@misc{wu2026unembedding,
   title = {Your UnEmbedding Matrix is Secretly a Feature Lens for Text Embeddings},

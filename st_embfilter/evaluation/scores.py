@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from mteb.abstasks import AbsTask
 
+from st_embfilter.artifact.card import MEASURED_OF
 from st_embfilter.evaluation.methods import FILTER, RAW, Method
+from st_embfilter.evaluation.mteb_run import Run
 from st_embfilter.evaluation.outcomes import interval, load_outcome, resampled_scores
-from st_embfilter.evaluation.run import Run
 from st_embfilter.evaluation.task_lists import LOCAL
-from st_embfilter.model_card import MEASURED_OF
 
 # In the order and with the names of the paper's Table 1.
 CATEGORIES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from models import tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from st_embfilter.portable_files import portable_config
+from st_embfilter.artifact.portable_files import portable_config
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",

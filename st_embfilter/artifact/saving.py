@@ -1,0 +1,234 @@
+"""The artifact: the folder that is published, in one of two forms.
+
+The portable form loads unchanged everywhere: it uses only classes of sentence-transformers itself,
+under the names that all releases and the servers know, and configurations that old and new
+releases of transformers read alike. The exact form differs in its input module alone, and carries
+the code of that one.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import sentence_transformers
+import torch
+import transformers
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from st_embfilter._compat import Pooling, Transformer, pooling_modes
+from st_embfilter._version import __version__
+from st_embfilter.artifact.card import PICTURE, CardFacts, model_card
+from st_embfilter.artifact.portable_files import (
+    pooling_config,
+    portable_tokenizer,
+    write_backbone,
+    write_json,
+    write_tokenizer,
+)
+from st_embfilter.artifact.spectrum_picture import save_picture
+from st_embfilter.artifact.thin import write_adapter
+from st_embfilter.checkpoint.licence import Licence, read_licence
+from st_embfilter.checkpoint.source import Source
+from st_embfilter.errors import MisuseError, PipelineError
+from st_embfilter.files import atomic_output
+from st_embfilter.layout.exact_transformer import (
+    NAMED_TEMPLATES_KEY,
+    TEMPLATE_KEY,
+    ExactTransformer,
+)
+from st_embfilter.layout.names import EXACT_CODE, EXACT_MODULES, MODULES, PROVENANCE_FILE
+from st_embfilter.pipeline.filter_module import FilterModule
+from st_embfilter.pipeline.prompts import PLACEHOLDER, PLAIN, Prompts
+
+# Short and long, ASCII and not, one beyond the usual limit of 512 tokens. None begins or ends
+# with a space, as releases before 6.0 strip texts, or has line breaks, which LangChain takes out.
+PROBES = [
+    "embedding",
+    "The cat sat on the mat, and nobody minded.",
+    "Où est la bibliothèque ? 図書館はどこですか。",
+    "area = lambda r: 3.14159 * r ** 2  # of a circle",
+    " ".join(f"Sentence {number} of a text that is too long." for number in range(120)),
+]
+
+
+def save_pretrained(
+    model: SentenceTransformer,
+    path: str | Path,
+    *,
+    thin: bool = False,
+    facts: CardFacts | None = None,
+) -> Path:
+    """Write a pipeline with a FilterModule as an artifact.
+
+    The folder appears whole or not at all, and loads with ``SentenceTransformer(path)`` in
+    sentence-transformers 3.4 and newer, without this package and without remote code. A pipeline
+    of the exact format is written in the exact form, which needs ``trust_remote_code=True``: it
+    carries the code of its input module.
+
+    Args:
+        model: A pipeline of Transformer, Pooling and FilterModule, as :func:`build_model` makes.
+        path: The output folder, which must not exist.
+        thin: Write a reference to the language model on the hub in the place of its weights. The
+            folder then needs ``peft`` to load.
+        facts: What the model card tells that the pipeline doesn't know.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        PipelineError: If the pipeline is another, or encodes through a chat template.
+        OutputExistsError: If ``path`` exists.
+        OutputWriteError: If it can't be written; then nothing is left behind.
+    """
+    transformer, pooling, filter_module = check_pipeline(model)
+    if thin and isinstance(transformer, ExactTransformer):
+        raise MisuseError("the thin form runs no code: it is portable, not exact")
+    path, origin = Path(path), origin_of(filter_module)
+    with atomic_output(path, folder=True) as folder:
+        if thin:
+            if origin is None:
+                raise MisuseError("the thin form refers to a language model on the hub")
+            write_adapter(transformer.auto_model, origin, folder)
+        else:
+            write_backbone(transformer.auto_model, folder, filter_module.provenance["band"])
+        tokenizer = portable_tokenizer(model.tokenizer, transformer.max_seq_length)
+        write_tokenizer(folder, tokenizer)
+        if isinstance(transformer, ExactTransformer):
+            write_json(folder / "modules.json", EXACT_MODULES)
+            shutil.copyfile(EXACT_CODE, folder / EXACT_CODE.name)
+        else:
+            write_json(folder / "modules.json", MODULES)
+        write_json(
+            folder / "sentence_bert_config.json",
+            {"max_seq_length": transformer.max_seq_length, "do_lower_case": False},
+        )
+        write_json(
+            folder / "config_sentence_transformers.json",
+            {
+                "prompts": model.prompts,
+                "default_prompt_name": model.default_prompt_name,
+                "similarity_fn_name": "cosine",
+            },
+        )
+        (folder / "1_Pooling").mkdir()
+        write_json(folder / "1_Pooling" / "config.json", pooling_config(pooling))
+        (folder / "2_Dense").mkdir()
+        write_json(folder / "2_Dense" / "config.json", filter_module.get_config_dict())
+        weight = filter_module.linear.weight.detach().float().cpu().contiguous()
+        save_file(
+            {"linear.weight": weight},
+            folder / "2_Dense" / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        manifest = make_manifest(model, filter_module, tokenizer, thin)
+        write_json(folder / PROVENANCE_FILE, manifest)
+        save_picture(folder / PICTURE, manifest)
+        licence = read_licence(origin) if origin else Licence()
+        for name, content in licence.files.items():
+            (folder / name).write_bytes(content)
+        card = model_card(manifest, licence, facts or CardFacts())
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return path
+
+
+def origin_of(filter_module: FilterModule) -> Source | None:
+    """Where the language model can be read again, if that is known."""
+    provenance = filter_module.provenance
+    if filter_module.source or not provenance["revision"]:
+        return filter_module.source
+    return Source(provenance["source"], revision=provenance["revision"])
+
+
+def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, FilterModule]:
+    """The three modules of a pipeline that the artifact can hold.
+
+    Raises:
+        PipelineError: If it can't hold this one.
+    """
+    match list(model):
+        case [Transformer() as transformer, Pooling() as pooling, FilterModule() as filter_module]:
+            pass
+        case modules:
+            found = ", ".join(repr(module).partition("(")[0] for module in modules)
+            raise PipelineError(
+                f"the portable artifact holds Transformer, Pooling and FilterModule, this pipeline "
+                f"is {found}"
+            )
+    if "message" in getattr(transformer, "modality_config", {}):
+        raise PipelineError(
+            "this pipeline wraps every text in the tokenizer's chat template, and the artifact "
+            "encodes plain text: make the pipeline with st_embfilter.build_model"
+        )
+    if quantizer := getattr(transformer.auto_model, "hf_quantizer", None):
+        raise PipelineError(
+            f"the backbone is quantized ({quantizer.quantization_config.quant_method.value}), and "
+            f"the artifact would load only where that method's library is installed: build it from "
+            f"the original checkpoint. (The pipeline in memory works as it is.)"
+        )
+    if len(pooling_modes(pooling)) != 1:
+        raise PipelineError("the filter needs a pooling of one mode, not several side by side")
+    if not filter_module.provenance:
+        raise PipelineError(
+            "this FilterModule doesn't know where its matrix is from: make it with "
+            "FilterModule.from_pretrained or FilterModule.from_spectrum"
+        )
+    return transformer, pooling, filter_module
+
+
+def make_manifest(
+    model: SentenceTransformer,
+    filter_module: FilterModule,
+    tokenizer: PreTrainedTokenizerFast,
+    thin: bool,
+) -> dict[str, Any]:
+    """What ``embfilter.json`` holds: provenance, and probe texts with their embeddings."""
+    prompts = templates(model, tokenizer)
+    exact = isinstance(model[0], ExactTransformer)
+    # What `build` was told: with Echo in the portable form, the prompt comes on top of it.
+    counted = len(tokenizer("")["input_ids"]) if prompts.echo and not exact else 0
+    return {
+        "format": 1,
+        "form": "exact" if exact else "portable",
+        "thin": thin,
+        "limit": tokenizer.model_max_length - counted,
+        **filter_module.provenance,
+        "k": filter_module.out_features,
+        "prompt": prompts.plain,
+        "prompts": prompts.named,
+        "max_seq_length": model.max_seq_length,
+        "versions": {
+            "st_embfilter": __version__,
+            "sentence_transformers": sentence_transformers.__version__,
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+        },
+        "probes": {
+            "dtype": str(model[0].auto_model.dtype).removeprefix("torch."),
+            "texts": PROBES,
+            "embeddings": encode_probes(model, PROBES).tolist(),
+        },
+    }
+
+
+def templates(model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast) -> Prompts:
+    """A pipeline's templates in full."""
+    template = tokenizer.init_kwargs[TEMPLATE_KEY]
+    if isinstance(model[0], ExactTransformer):
+        return Prompts(template, tokenizer.init_kwargs[NAMED_TEMPLATES_KEY])
+    # What sentence-transformers puts in front of the text, inside the tokenizer's template.
+    named = {
+        name: template.replace(PLACEHOLDER, front + PLACEHOLDER)
+        for name, front in model.prompts.items()
+        if front
+    }
+    plain = named.pop(PLAIN, named.get(model.default_prompt_name or "", template))
+    return Prompts(plain, named)
+
+
+def encode_probes(model: SentenceTransformer, texts: list[str]) -> Tensor:
+    """The texts' embeddings, ``(len(texts), k)`` float32."""
+    embeddings = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+    return embeddings.float().cpu()

@@ -1,0 +1,283 @@
+"""Check an artifact: is it whole, is it a filter, and does it embed as its builder saw it?"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from st_embfilter.artifact.saving import encode_probes
+from st_embfilter.artifact.thin import ADAPTER_WEIGHTS, adds_nothing, is_thin
+from st_embfilter.checkpoint.source import ADAPTER_CONFIG
+from st_embfilter.errors import MissingDependencyError, SourceNotFoundError, VerificationError
+from st_embfilter.hub.upload import download
+from st_embfilter.layout.names import (
+    EXACT_CODE,
+    EXACT_MODULES,
+    MODULES,
+    PROVENANCE_FILE,
+    holds_only_our_code,
+)
+from st_embfilter.spectral.bands import AUTO, band_indices
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
+    PROVENANCE_FILE,
+    "README.md",
+)
+CODE_OR_PICKLE = (".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt")
+# Plain numbers, in spite of the name.
+OPENVINO_WEIGHTS = Path("openvino", "openvino_model.bin")
+# How far a probe's embedding may be from the stored one, in lengths of the latter. On SmolLM2 the
+# same runtime is off by 4e-4 in float16 and 3e-3 in bfloat16, as it rounds the filter; a runtime
+# that computes in float32 what was built in half precision is off by more.
+PROBE_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+ORTHONORMAL_TOLERANCE = 1e-5
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of an artifact: its name, whether it holds, and the figure or the fault."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def verify(path: str | Path) -> list[Check]:
+    """Check an artifact's files, shapes, rows, provenance and probe embeddings.
+
+    Args:
+        path: The artifact's folder, or one on the hub: ``org/name`` or ``org/name@revision``.
+
+    Returns:
+        The checks, all of which hold.
+
+    Raises:
+        SourceNotFoundError: If there is no such folder, and it can't be had from the hub.
+        OutputWriteError: If there is no space to download it.
+        VerificationError: If a check doesn't hold; its message tells all of those.
+    """
+    checks = run_checks(path)
+    failed = [f"{check.name}: {check.detail}" for check in checks if not check.ok]
+    if failed:
+        raise VerificationError(f"{path} is not a sound artifact: {'; '.join(failed)}")
+    return checks
+
+
+def run_checks(path: str | Path) -> list[Check]:
+    """As :func:`verify`, but gives the checks that fail too. Each needs those before it."""
+    folder = artifact_folder(path)
+    steps: list[tuple[str, Callable[[Path], str]]] = [
+        ("files", check_files),
+        ("modules", check_modules),
+        ("filter matrix", check_matrix),
+        ("provenance", check_provenance),
+        ("probe embeddings", check_probes),
+    ]
+    checks: list[Check] = []
+    for name, step in steps:
+        try:
+            checks.append(Check(name, True, step(folder)))
+        except (VerificationError, SafetensorError, OSError, ValueError, LookupError) as error:
+            checks.append(Check(name, False, f"{error}"))
+            break
+        except (TypeError, AttributeError, RuntimeError, ImportError) as error:
+            checks.append(Check(name, False, f"{type(error).__name__}: {error}"))
+            break
+    return checks
+
+
+def artifact_folder(path: str | Path) -> Path:
+    """The folder as it is, or that of a hub repository's files.
+
+    Raises:
+        SourceNotFoundError: If there is no such thing.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    if not ON_HUB.fullmatch(str(path)):
+        raise SourceNotFoundError(f"{path}: no such folder, and not org/name on the hub")
+    return download(str(path))
+
+
+def check_files(folder: Path) -> str:
+    """All files are there, and none that holds a pickle, or code but the exact form's own."""
+    base = (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if is_thin(folder) else ("config.json",)
+    missing = [name for name in (*base, *FILES) if not (folder / name).is_file()]
+    require(not missing, f"missing {', '.join(missing)}")
+    if is_thin(folder):
+        require(adds_nothing(folder), f"{ADAPTER_WEIGHTS} is not all zeros")
+        require(not (folder / "config.json").exists(), "has both a base model and a config.json")
+    weights = list(folder.glob("*.safetensors"))
+    require(bool(weights), "the backbone's weights are missing")
+    found = sorted(
+        file.name
+        for file in folder.rglob("*")
+        if file.suffix in CODE_OR_PICKLE and file.relative_to(folder) != OPENVINO_WEIGHTS
+    )
+    if (folder / EXACT_CODE.name).is_file():
+        found.remove(EXACT_CODE.name)  # The next check looks at it.
+    require(not found, f"holds code or pickles: {', '.join(found)}")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{len(FILES) + len(base) + len(weights)} files, {size / 1e6:.1f} MB"
+
+
+def check_modules(folder: Path) -> str:
+    """``modules.json`` names what all releases and servers understand, or our own code."""
+    modules = read_json(folder / "modules.json")
+    require(modules in (MODULES, EXACT_MODULES), "modules.json is of neither form")
+    require(
+        holds_only_our_code(folder)
+        or not (is_exact(folder) or (folder / EXACT_CODE.name).exists()),
+        f"{EXACT_CODE.name} is not this release of st-embfilter's, or not alone: it is not run",
+    )
+    dense = read_json(folder / "2_Dense" / "config.json")
+    identity = "torch.nn.modules.linear.Identity"
+    require(
+        dense.get("activation_function") == identity and dense.get("bias") is False,
+        "2_Dense has a bias or an activation function",
+    )
+    return f"{modules[0]['type'].rpartition('.')[2]} → Pooling → Dense"
+
+
+def is_exact(folder: Path) -> bool:
+    """Whether an artifact says that it is in the exact form."""
+    return bool(read_json(folder / "modules.json") == EXACT_MODULES)
+
+
+def check_matrix(folder: Path) -> str:
+    """The filter has the shape that the configurations say, and the rows of its band."""
+    weight = filter_weight(folder)
+    dense = read_json(folder / "2_Dense" / "config.json")
+    pooling = read_json(folder / "1_Pooling" / "config.json")
+    shape = (dense["out_features"], dense["in_features"])
+    require(tuple(weight.shape) == shape, f"is {tuple(weight.shape)}, its config says {shape}")
+    require(
+        pooling["word_embedding_dimension"] == shape[1],
+        f"takes {shape[1]} numbers, the pooling gives {pooling['word_embedding_dimension']}",
+    )
+    require(weight.dtype == torch.float32, f"is stored as {weight.dtype}, not float32")
+    require(bool(weight.isfinite().all()), "holds NaN or infinity")
+    size = f"{shape[0]} × {shape[1]} float32"
+    if read_json(folder / PROVENANCE_FILE)["band"] == AUTO:
+        require(bool(weight.any(dim=1).all()), "has rows that are all zeros")
+        return f"{size}, weighted"
+    rows = weight.double()
+    error = float((rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype)).abs().max())
+    require(error <= ORTHONORMAL_TOLERANCE, f"its rows are not orthonormal (error {error:.1e})")
+    return f"{size}, rows orthonormal to {error:.1e}"
+
+
+def check_provenance(folder: Path) -> str:
+    """The manifest says where the filter is from, and fits the matrix."""
+    manifest = read_json(folder / PROVENANCE_FILE)
+    k, width = filter_weight(folder).shape
+    require(manifest["format"] == 1, f"unknown format {manifest['format']}")
+    require(manifest["k"] == k, f"tells of {manifest['k']} dimensions, the filter has {k}")
+    require(
+        len(manifest["sha256"]) == 64 and bool(manifest["source"] and manifest["tensor"]),
+        "doesn't say which matrix the filter was taken from",
+    )
+    if is_thin(folder):
+        adapter = read_json(folder / ADAPTER_CONFIG)
+        base = adapter["base_model_name_or_path"], adapter["revision"]
+        require(
+            base == (manifest["source"], manifest["revision"]),
+            f"the filter was taken from {manifest['source']}, {ADAPTER_CONFIG} names {base[0]}",
+        )
+    require("{text}" in manifest["prompt"], "has no prompt")
+    values = manifest["singular_values"]
+    require(
+        len(values) == width and values == sorted(values, reverse=True) and values[-1] >= 0,
+        f"doesn't list {width} descending singular values",
+    )
+    check_band(manifest, k, width)
+    return f"{manifest['source']}, {manifest['tensor']}, {manifest['band']} band"
+
+
+def check_band(manifest: dict[str, Any], k: int, width: int) -> None:
+    """The directions that a manifest lists, or their weights, are its band's."""
+    if manifest["band"] == AUTO:
+        weights = manifest["weights"]
+        require(
+            len(weights) == width and all(0 <= weight <= 1 for weight in weights),
+            f"doesn't weight {width} directions from 0 to 1",
+        )
+        require(manifest["calibration"]["texts"] > 0, "doesn't say what it was calibrated on")
+        return
+    band = manifest["indices"] if manifest["band"] == "indices" else manifest["band"]
+    expected = band_indices(width, k, band, manifest["seed"])
+    require(manifest["indices"] == expected, f"lists directions that are not the {band} band")
+
+
+def check_probes(folder: Path) -> str:
+    """Plain sentence-transformers gives the embeddings that the builder saw."""
+    probes = read_json(folder / PROVENANCE_FILE)["probes"]
+    expected = torch.tensor(probes["embeddings"])
+    model = load_plain(folder)
+    found = encode_probes(model, probes["texts"])
+    require(found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}")
+    error = relative_difference(found, expected)
+    tolerance = PROBE_TOLERANCE[probes["dtype"]]
+    changed = ": has the base model changed on the hub?" if is_thin(folder) else ""
+    require(
+        error <= tolerance,
+        f"differ by {error:.1e} of their length (at most {tolerance:.0e}){changed}",
+    )
+    return f"{len(expected)} texts, off by at most {error:.1e} of their length"
+
+
+def load_plain(folder: Path) -> SentenceTransformer:
+    """The artifact as everybody loads it. Code in it must have been checked before.
+
+    Raises:
+        MissingDependencyError: If it is thin, and ``peft`` isn't installed.
+    """
+    if is_thin(folder) and find_spec("peft") is None:
+        raise MissingDependencyError(
+            "a thin artifact needs one more package: pip install 'st-embfilter[thin]'"
+        )
+    return SentenceTransformer(
+        str(folder),
+        device="cpu",
+        local_files_only=not is_thin(folder),
+        trust_remote_code=is_exact(folder),
+    )
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """The largest distance between two rows, in lengths of the expected one."""
+    return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+
+
+def filter_weight(folder: Path) -> Tensor:
+    """The filter matrix as stored, ``(k, d)``."""
+    return load_file(folder / "2_Dense" / "model.safetensors")["linear.weight"]
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def require(condition: bool, fault: str) -> None:
+    """Raise :class:`VerificationError` unless the condition holds."""
+    if not condition:
+        raise VerificationError(fault)

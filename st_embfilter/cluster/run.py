@@ -1,0 +1,240 @@
+"""A corpus encoded, or its vectors filtered, by Ray Data: on all cores, GPUs or machines at hand.
+
+Ray Data has the workers, gives them parts, and gives a part again whose worker was lost. That
+nothing is written twice is :class:`~st_embfilter.cluster.parts.Output`'s: a part's file is named after
+the rows it is made of. Ray Data's own writer names files after the run, and so can't go on with
+what an earlier run has left.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from st_embfilter import errors
+from st_embfilter.errors import ClusterError, EmbFilterError, MissingDependencyError, MisuseError
+from st_embfilter.files import check_absent
+
+try:
+    import ray
+    import ray.data
+
+    from st_embfilter.cluster.parts import Output, Part, cut
+    from st_embfilter.cluster.tasks import DTYPES, Encoding, Filtering
+    from st_embfilter.cluster.workers import Workers, connected, room
+    from st_embfilter.encoding.to_file import model_identity
+    from st_embfilter.vectors.vector_filter import VectorFilter, as_filter
+except ImportError as error:
+    raise MissingDependencyError(
+        "Ray needs more packages: pip install 'st-embfilter[ray]'"
+    ) from error
+
+__all__ = ["Workers", "encode_corpus", "transform_corpus"]
+
+logger = logging.getLogger(__name__)
+
+ENCODED_ROWS = 8192
+TRANSFORMED_ROWS = 131_072
+# Each is an object in Ray's store. Of more parts than these, some are given out together.
+MOST_BLOCKS = 10_000
+
+
+def encode_corpus(
+    source: str | Path,
+    out: str | Path,
+    model: str,
+    *,
+    column: str,
+    dims: int | None = None,
+    normalize: bool = False,
+    prompt_name: str | None = None,
+    batch_size: int = 32,
+    dtype: str = "auto",
+    part_rows: int = ENCODED_ROWS,
+    workers: Workers | None = None,
+) -> dict[str, Any]:
+    """Give a corpus of texts a column of embeddings.
+
+    The output is a folder of Parquet files with the corpus's columns and ``embedding``, float32.
+    It appears when it is whole. Until then the work lies in a hidden folder beside it, and the same
+    call goes on where an earlier one was stopped, with whatever workers.
+
+    Args:
+        source: A Parquet file, or a folder of them, that all machines see.
+        out: The output, on a file system that all machines share. It must not exist.
+        model: A folder that all machines see, or a name on the hub.
+        column: The texts.
+        dims: Keep the first so many dimensions: a larger τ.
+        normalize: Scale every embedding to length 1.
+        prompt_name: The model's prompt to use, as ``"document"``.
+        batch_size: Texts of 32 tokens (GPU: 256) a forward pass; fewer longer ones.
+        dtype: What the model computes in, as ``bfloat16``. Default: what it was saved in.
+        part_rows: The most rows of a part: what a lost worker costs.
+        workers: Who does it.
+
+    Returns:
+        The manifest that lies in the folder: the settings, the number of rows, and every part with
+        the rows it is made of.
+
+    Raises:
+        MissingDependencyError: If Ray isn't installed; when this module is imported.
+        MisuseError: If the column is missing or holds no texts, or an option doesn't fit.
+        OutputExistsError: If ``out`` exists.
+        SourceNotFoundError: If the model can't be loaded.
+        DataError: If a text is null, or there is none.
+        VectorFileError: If a file of the corpus can't be read.
+        OutputWriteError: If the output can't be written. The same call goes on where it was.
+        ClusterError: If there is no such cluster, or a worker ends again and again.
+    """
+    if dtype not in DTYPES:
+        raise MisuseError(f"dtype {dtype}: use one of {', '.join(DTYPES)}")
+    workers = workers or Workers()
+    task = Encoding(
+        model=str(Path(model).absolute()) if Path(model).is_dir() else model,
+        identity=model_identity(model),
+        column=column,
+        dims=dims,
+        normalize=normalize,
+        prompt_name=prompt_name,
+        batch_size=batch_size,
+        device="cuda" if workers.gpus else "cpu",
+        dtype=dtype,
+    )
+    return run(task, Path(source), Path(out), part_rows, workers)
+
+
+def transform_corpus(
+    source: str | Path,
+    out: str | Path,
+    vector_filter: VectorFilter | str | Path,
+    *,
+    column: str,
+    dims: int | None = None,
+    normalize: bool = False,
+    part_rows: int = TRANSFORMED_ROWS,
+    workers: Workers | None = None,
+) -> dict[str, Any]:
+    """Filter a corpus's column of raw embeddings; the other columns stay as they are.
+
+    Output, workers and errors are those of :func:`encode_corpus`, and those below.
+
+    Args:
+        source: A Parquet file, or a folder of them, that all machines see.
+        out: The output, on a file system that all machines share. It must not exist.
+        vector_filter: The filter, or the artifact it is in: a folder, or ``org/name`` on the hub.
+            Only this process reads it.
+        column: The vectors.
+        dims: Keep the first so many dimensions: a larger τ. Only of an artifact.
+        normalize: Scale every filtered vector to length 1.
+        part_rows: The most rows of a part: what a lost worker costs.
+        workers: Who does it. On CPUs: a product of so few operations per byte is no work for GPUs.
+
+    Returns:
+        The manifest that lies in the folder.
+
+    Raises:
+        WidthError: If vectors are of another width than the filter takes.
+        NonFiniteError: If a vector holds NaN or infinity, or is null.
+    """
+    task = Filtering(as_filter(vector_filter, dims), column, normalize)
+    return run(task, Path(source), Path(out), part_rows, workers or Workers())
+
+
+class PartWriter:
+    """A worker: what Ray Data has one of in each process.
+
+    Args:
+        task: What is done to each part.
+        output: Where it is written.
+    """
+
+    def __init__(self, task: Encoding | Filtering, output: Output) -> None:
+        self.task, self.output = task, output
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Write a part.
+
+        An error is a row as well: Ray Data makes pages of an exception, in which ours is lost.
+        """
+        part = Part(**row)
+        try:
+            self.output.write(part, self.task.convert)
+        except EmbFilterError as error:
+            return {"rows": part.rows, "error": type(error).__name__, "message": str(error)}
+        except Exception as error:
+            logger.exception("rows from %d on of %s", part.first, part.source)
+            message = (
+                f"{type(error).__name__}: {error} (at {part.rows} rows of {part.source} from row "
+                f"{part.first} on; Ray's logs show where). The parts that are done are kept"
+            )
+            return {"rows": part.rows, "error": "ClusterError", "message": message}
+        return {"rows": part.rows, "error": "", "message": ""}
+
+
+def run(
+    task: Encoding | Filtering, source: Path, out: Path, part_rows: int, workers: Workers
+) -> dict[str, Any]:
+    """Do a task to a corpus; see :func:`encode_corpus`."""
+    for path in (source, out):
+        if path.parts and path.parts[0].endswith(":"):
+            raise MisuseError(
+                f"{path}: an object store has no rename of a folder. Read from and write to a file "
+                f"system that all machines share, and copy the finished folder"
+            )
+    source, out = source.absolute(), out.absolute()
+    check_absent(out)
+    parts = cut(source, part_rows, task.check)
+    files = {part.source: Path(part.source).stat() for part in parts}
+    identity = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files.items()]
+    described = json.dumps([task.facts(), part_rows, identity])
+    output = Output(out, hashlib.sha256(described.encode()).hexdigest())
+    done = output.begin()
+    left = [part for part in parts if part.name not in done]
+    total = sum(part.rows for part in parts)
+    ready = total - sum(part.rows for part in left)
+    with tqdm(total=total, initial=ready, desc=task.verb, unit="row") as bar:
+        if left:
+            with connected(workers.address) as own:
+                for rows in written(left, PartWriter(task, output), workers, own):
+                    bar.update(rows)
+    return output.publish(parts, {"source": str(source), **task.facts()})
+
+
+def written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool) -> Iterator[int]:
+    """Have parts written, and give the number of rows of each when it is.
+
+    Raises:
+        EmbFilterError: The first that a worker had.
+        ClusterError: If a worker fails otherwise.
+    """
+    # Another's cluster may grow, if it is asked for more than it has.
+    wanted = room(workers) if own or not workers.count else workers.count
+    dataset = ray.data.from_items(
+        [asdict(part) for part in parts], override_num_blocks=min(len(parts), MOST_BLOCKS)
+    ).map(
+        PartWriter,  # type: ignore[arg-type]
+        fn_constructor_args=(writer.task, writer.output),
+        # One part at a time: a worker that has several queued keeps them from idle ones.
+        compute=ray.data.ActorPoolStrategy(
+            size=min(len(parts), wanted, workers.count or wanted), max_tasks_in_flight_per_actor=1
+        ),
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus or None,
+    )
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    try:
+        for row in dataset.iter_rows():
+            if row["error"]:
+                raise getattr(errors, row["error"])(row["message"])
+            yield row["rows"]
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"a worker failed: {str(error).strip().splitlines()[-1]} The parts that are done are "
+            f"kept: the same command goes on there"
+        ) from error

@@ -1,0 +1,109 @@
+"""From a model's name to the figures of its report."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from st_embfilter.checkpoint.gguf_file import parsed_once
+from st_embfilter.checkpoint.language_model import load_language_model, load_tokenizer
+from st_embfilter.errors import MisuseError
+from st_embfilter.inspection.figures import Inspection
+from st_embfilter.inspection.measuring import FREQUENT_PART, inspect
+from st_embfilter.inspection.subject import Subject, find_subject
+from st_embfilter.inspection.token_distribution import (
+    count_tokens,
+    next_token_distribution,
+    read_table,
+    read_texts,
+    smooth,
+)
+from st_embfilter.pipeline.filter_module import compute_spectrum
+from st_embfilter.spectral.bands import BandName
+
+SAMPLE_TEXTS = Path(__file__).with_name("sample_texts.txt")
+
+
+def run_inspection(
+    source: str,
+    *,
+    texts: Path | None,
+    table: Path | None,
+    most_texts: int,
+    ratio: float | None,
+    k: int | None,
+    band: BandName | Sequence[int],
+    prompt: str | None,
+    revision: str | None,
+    device: str | None,
+    say: Callable[[str], None],
+) -> Inspection:
+    """Inspect a model. Whatever is wrong with the arguments is found before the model is loaded.
+
+    Args:
+        source: A causal language model, or the folder of a trained embedding model.
+        texts: UTF-8, one a line; by default a hundred English sentences.
+        table: The tokens' frequencies. By default they are counted in ``texts``, or if these aren't
+            given, the language model's own.
+        most_texts: So many are embedded, the first ones.
+        ratio: As the following in :func:`st_embfilter.build_model`.
+        k: Instead of ``ratio``.
+        band: What the filter keeps.
+        prompt: ``None`` for the default.
+        revision: For a hub id only.
+        device: As in ``SentenceTransformer``.
+        say: Is told of the progress.
+
+    Raises:
+        EmbFilterError: One of its kinds.
+    """
+    chosen = first_texts(read_texts(texts or SAMPLE_TEXTS), most_texts)
+    if len(chosen) < 2:
+        raise MisuseError(f"{texts} holds one text: it takes two to compare them")
+    with parsed_once():
+        subject = find_subject(
+            source, ratio=ratio, k=k, band=band, prompt=prompt, revision=revision
+        )
+        tokenizer = load_tokenizer(subject.source)
+        log_p, distribution = find_distribution(subject, tokenizer, texts, table, device, say)
+        spectrum = compute_spectrum(subject.unembedding, progress=True)
+        say("Loading the model")
+        embedder = subject.load_embedder(spectrum, device)
+        say(f"Embedding {len(chosen)} texts. Frequencies: {distribution}")
+        return inspect(subject, spectrum, embedder, tokenizer, chosen, log_p, distribution)
+
+
+def first_texts(texts: Iterable[str], most: int) -> list[str]:
+    """The first texts that differ."""
+    found: dict[str, None] = {}
+    for text in texts:
+        found.setdefault(text)
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def find_distribution(
+    subject: Subject,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Path | None,
+    table: Path | None,
+    device: str | None,
+    say: Callable[[str], None],
+) -> tuple[Tensor, str]:
+    """How frequent the tokens are, ``(V,)`` logarithms, and what that is from."""
+    size = subject.unembedding.shape[0]
+    if table is not None:
+        return smooth(read_table(table, tokenizer, size)), f"the table {table.name}"
+    if texts is None and subject.prompt is not None:
+        say("Asking the language model for its own frequencies")
+        model, _ = load_language_model(subject.source, device=device)
+        return next_token_distribution(model, tokenizer), "the model itself, with no context"
+    counted = texts or SAMPLE_TEXTS
+    counts = count_tokens(read_texts(counted), tokenizer, size)
+    seen = int((counts > 0).sum())
+    words = f"{int(counts.sum()):,} tokens counted in {counted.name}, {seen:,} different"
+    if seen < size // FREQUENT_PART:
+        words += ": too few to tell which are frequent (give more text, or --tokens)"
+    return smooth(counts), words

@@ -1,0 +1,282 @@
+"""Filter a file of stored vectors into another of the same format."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from st_embfilter._version import __version__
+from st_embfilter.errors import (
+    EmbFilterError,
+    MissingDependencyError,
+    MisuseError,
+    OutputExistsError,
+    OutputWriteError,
+    VectorFileError,
+    WidthError,
+)
+from st_embfilter.files import atomic_output, check_absent, replace_file
+from st_embfilter.vectors.job import (
+    SHOWN_ROWS,
+    Filtered,
+    FilterJob,
+    NanPolicy,
+    Settings,
+    StoredVectors,
+)
+from st_embfilter.vectors.npy_file import NpyVectors
+from st_embfilter.vectors.precision import INTEGER, PRECISIONS, Precision
+from st_embfilter.vectors.vector_filter import VectorFilter, as_filter
+
+NPY, PARQUET, ARROW, LANCE, FAISS = ".npy", "Parquet", "Arrow IPC", "Lance", "FAISS"
+FORMATS = {
+    ".npy": NPY,
+    ".parquet": PARQUET,
+    ".arrow": ARROW,
+    ".arrows": ARROW,
+    ".feather": ARROW,
+    ".ipc": ARROW,
+    ".lance": LANCE,
+    ".faiss": FAISS,
+    ".index": FAISS,
+}
+WITH_COLUMNS = (PARQUET, ARROW, LANCE)
+
+
+class VectorFormat(StoredVectors, Protocol):
+    """An input of some format, that knows how an output of its kind is written."""
+
+    notes: list[str]
+
+    def write(self, out: Path, filtered: Filtered, dropped: bool, facts: dict[str, Any]) -> None:
+        """Write the output to ``out``, a hidden neighbour of it."""
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """What became of a file of vectors.
+
+    Attributes:
+        path: The output.
+        rows: How many it holds.
+        dimensions: How many each vector has.
+        precision: What they are stored in.
+        non_finite: How many rows of the input hold NaN or infinity.
+        first_non_finite: The numbers of the first of them.
+        dropped: A ``.npy`` file of the numbers of the rows that were left out, if any were.
+        ranges: A ``.npy`` file ``(2, k)`` of the smallest and the largest value of every dimension,
+            for int8 and uint8.
+        notes: What else there is to say.
+    """
+
+    path: Path
+    rows: int
+    dimensions: int
+    precision: Precision
+    non_finite: int
+    first_non_finite: list[int]
+    dropped: Path | None
+    ranges: Path | None
+    notes: list[str]
+
+
+def transform_file(
+    source: str | Path,
+    vector_filter: VectorFilter | str | Path,
+    out: str | Path,
+    *,
+    dims: int | None = None,
+    dtype: Precision = "float32",
+    normalize: bool = False,
+    nan: NanPolicy = "fail",
+    column: str | None = None,
+) -> Transformed:
+    """Filter the raw embeddings in a file into another file of the same format.
+
+    The output appears when it is whole. Until then the work lies in hidden files beside it, and
+    the same call goes on where an earlier one was stopped.
+
+    Args:
+        source: A ``.npy`` or Parquet file, an Arrow IPC file, a Lance dataset or a FAISS index;
+            its suffix says which (:data:`FORMATS`).
+        vector_filter: The filter, or the artifact it is in: a folder, or ``org/name`` on the hub.
+        out: The output, which must not exist; its suffix says the same format.
+        dims: Keep the first so many dimensions: a larger τ. Only of an artifact.
+        dtype: What the output is stored in, as sentence-transformers names it, or float16.
+        normalize: Scale every filtered vector to length 1.
+        nan: What becomes of rows with NaN or infinity: ``fail``, ``drop`` them, or ``keep`` them as
+            rows of NaN.
+        column: The column of vectors, where there are several.
+
+    Raises:
+        MisuseError: If an option doesn't fit the input; of its kinds, BandError if the filter
+            can't give ``dims`` dimensions, WidthError if the vectors are of another width.
+        SourceNotFoundError: If there is no such artifact.
+        VectorFileError: If the input can't be read.
+        NonFiniteError: If rows hold NaN or infinity, and ``nan`` is ``fail``.
+        OutputExistsError: If ``out`` exists.
+        OutputWriteError: If it can't be written. The same call goes on where it was.
+    """
+    source, out = Path(source), Path(out).absolute()
+    settings = Settings(dtype, normalize, nan)
+    check_settings(settings)
+    kind = format_of(source)
+    if format_of(out) != kind:
+        raise MisuseError(f"{source} is {kind}, and the output is of the same format: name it so")
+    if kind == FAISS and dtype != "float32":
+        raise MisuseError(
+            "a FAISS index is float32 here: other precisions are kinds of index, which FAISS makes "
+            "from a .npy file"
+        )
+    if column is not None and kind not in WITH_COLUMNS:
+        raise MisuseError(f"{source} is {kind}, which has no columns: leave out --column")
+    check_absent(out)
+    vector_filter = as_filter(vector_filter, dims)
+    vectors = open_vectors(source, kind, column)
+    if vectors.rows == 0:
+        raise VectorFileError(f"{source} is empty: it holds no vectors")
+    check_width(source, vectors.width, vector_filter)
+    job = FilterJob(vectors, vector_filter, settings, out, [identity(source), column])
+    return finish(job, vectors, kind)
+
+
+def finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
+    """Run a job, and write what it gives in the output's format."""
+    out, settings = job.out, job.settings
+    ranges_file = out.with_name(f"{out.name}.ranges.npy")
+    dropped_file = out.with_name(f"{out.name}.dropped.npy")
+    if job.left() is None:
+        check_absent(ranges_file)
+        check_absent(dropped_file)
+    try:
+        filtered = job.run()
+        rows = job.vectors.rows
+        dropped = settings.nan == "drop" and len(filtered.bad) > 0
+        ranges = filtered.ranges if kind == NPY else None
+        with atomic_output(out, folder=kind == LANCE) as partial:
+            vectors.write(partial, filtered, dropped, facts_of(job, filtered))
+            sync(partial)
+            if ranges is not None:
+                save_array(ranges_file, ranges)
+            if dropped:
+                save_array(dropped_file, filtered.bad)
+    except EmbFilterError as error:
+        if not isinstance(error, OutputWriteError | OutputExistsError):
+            job.clean_up()
+        raise
+    except OSError as error:
+        raise OutputWriteError(
+            f"{out} could not be written: {error}. What was done is kept in hidden files beside "
+            f"it: the same command goes on there"
+        ) from error
+    job.clean_up()
+    return Transformed(
+        path=out,
+        rows=rows - (len(filtered.bad) if dropped else 0),
+        dimensions=job.filter.dimensions,
+        precision=settings.precision,
+        non_finite=len(filtered.bad),
+        first_non_finite=filtered.bad[:SHOWN_ROWS].tolist(),
+        dropped=dropped_file if dropped else None,
+        ranges=ranges_file if ranges is not None else None,
+        notes=vectors.notes,
+    )
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise :class:`MisuseError` unless the settings go together."""
+    if settings.precision not in PRECISIONS:
+        raise MisuseError(f"unknown dtype {settings.precision!r}: use {', '.join(PRECISIONS)}")
+    if settings.nan not in get_args(NanPolicy):
+        raise MisuseError(f"nan must be fail, keep or drop, not {settings.nan!r}")
+    if settings.nan == "keep" and settings.precision in INTEGER:
+        raise MisuseError(
+            f"{settings.precision} has no NaN: rows with NaN can be dropped (--nan drop), not kept"
+        )
+
+
+def format_of(path: Path) -> str:
+    """What a file's suffix says."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise MisuseError(
+            f"{path}: vectors are read from and written to {', '.join(FORMATS)}; the suffix says "
+            f"which"
+        ) from None
+
+
+def open_vectors(path: Path, kind: str, column: str | None) -> VectorFormat:
+    """Open an input.
+
+    Raises:
+        MisuseError: If there is no such file.
+        VectorFileError: If it can't be read.
+        MissingDependencyError: If a package for its format isn't installed.
+    """
+    if not path.exists() or path.is_dir() != (kind == LANCE):
+        raise MisuseError(f"{path}: there is no such {'folder' if kind == LANCE else 'file'}")
+    try:
+        match kind:
+            case "FAISS":
+                from st_embfilter.vectors.faiss_index import FaissVectors
+
+                return FaissVectors(path)
+            case ".npy":
+                return NpyVectors(path)
+        from st_embfilter.vectors.tables import ArrowTable, LanceTable, ParquetTable, Table
+        from st_embfilter.vectors.vector_column import ArrowVectors
+
+        tables: dict[str, type[Table]]
+        tables = {PARQUET: ParquetTable, ARROW: ArrowTable, LANCE: LanceTable}
+        return ArrowVectors(path, tables[kind](path), column)
+    except MissingDependencyError:
+        raise
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{kind} needs more packages: pip install 'st-embfilter[vectors]'"
+        ) from error
+
+
+def check_width(path: Path, width: int, vector_filter: VectorFilter) -> None:
+    """Raise :class:`WidthError` unless vectors fit the filter."""
+    if width == vector_filter.width:
+        return
+    done = ": they may be filtered already" if width == vector_filter.dimensions else ""
+    raise WidthError(
+        f"{path} holds vectors of {width} numbers, and the filter takes {vector_filter.width}{done}"
+    )
+
+
+def identity(path: Path) -> Any:
+    """What tells a file's, or folder's, content from an earlier one's."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def facts_of(job: FilterJob, filtered: Filtered) -> dict[str, Any]:
+    """Which filter it was and what else queries have to go through, for an output's metadata."""
+    return {
+        "version": __version__,
+        **job.filter.provenance,
+        "dtype": job.settings.precision,
+        "normalized": job.settings.normalize,
+        "ranges": None if filtered.ranges is None else filtered.ranges.tolist(),
+    }
+
+
+def sync(path: Path) -> None:
+    """Have a file, or all files of a folder, on the disk."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a small ``.npy`` file."""
+    with replace_file(path) as fresh, fresh.open("wb") as file:
+        np.save(file, array)

@@ -1,0 +1,168 @@
+"""The filter for vectors that are there already: it is linear, so no text is encoded again.
+
+Loads neither a language model nor sentence-transformers.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from st_embfilter.errors import (
+    BandError,
+    CheckpointError,
+    MisuseError,
+    SourceNotFoundError,
+    WidthError,
+)
+from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.spectral.bands import NESTED, kept_dimensions
+
+WEIGHTS = "2_Dense/model.safetensors"
+CONFIG = "2_Dense/config.json"
+# As torch.nn.functional.normalize: a vector of zeros stays one.
+SMALLEST_LENGTH = np.float32(1e-12)
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+class VectorFilter:
+    """An artifact's filter, for raw embeddings: those of its pipeline without the last module.
+
+    Args:
+        matrix: The filter's rows ``(k, d)``, float32.
+        provenance: Where it is from, JSON values.
+    """
+
+    def __init__(
+        self, matrix: NDArray[np.float32], provenance: Mapping[str, Any] | None = None
+    ) -> None:
+        self.matrix = matrix
+        self.provenance = dict(provenance or {})
+
+    @classmethod
+    def from_artifact(cls, path: str | Path, dims: int | None = None) -> "VectorFilter":
+        """Read the filter of an artifact, and nothing else of it.
+
+        Args:
+            path: A folder, or ``org/name`` or ``org/name@revision`` on the hub, of which only the
+                filter's files are fetched.
+            dims: Keep the first so many dimensions: a larger τ.
+
+        Raises:
+            SourceNotFoundError: If it isn't there, or is no artifact of this package.
+            CheckpointError: If its filter is broken.
+            BandError: If it can't give ``dims`` dimensions.
+        """
+        folder = filter_folder(path)
+        matrix, manifest = read_filter(folder, str(path))
+        k, width = matrix.shape
+        kept = k if dims is None else kept_dimensions(k, k=dims)
+        band = manifest.get("band")
+        if kept < k and band not in NESTED:
+            raise BandError(
+                f"{path} keeps the {band} band, of which the first {kept} dimensions are no band: "
+                f"it gives {k}, and no other number"
+            )
+        names = ("source", "revision", "tensor", "sha256", "band")
+        provenance = {name: manifest.get(name) for name in names}
+        # The band auto weights directions, and lists none.
+        provenance["indices"] = manifest.get("indices", [])[:kept] or None
+        provenance |= {"width": width, "dimensions": kept}
+        return cls(np.ascontiguousarray(matrix[:kept]), provenance)
+
+    @property
+    def width(self) -> int:
+        """d, the width of the vectors it takes."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def dimensions(self) -> int:
+        """k, the width of the vectors it gives."""
+        return int(self.matrix.shape[0])
+
+    def apply(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        """Filter vectors: a batch of an index, or queries on the fly.
+
+        Args:
+            vectors: ``(n, d)`` or ``(d,)``, floats. A row with NaN gives a row of NaN.
+
+        Returns:
+            ``(n, k)`` or ``(k,)``, float32.
+
+        Raises:
+            WidthError: If they are of another width.
+        """
+        # Beyond float32's range is infinity, which the caller sees.
+        with np.errstate(over="ignore"):
+            rows = np.asarray(vectors).astype(np.float32, copy=False)
+        if rows.ndim not in (1, 2) or rows.shape[-1] != self.width:
+            raise WidthError(
+                f"the filter takes vectors of {self.width} numbers, (n, {self.width}), not an "
+                f"array of shape {rows.shape}"
+            )
+        with np.errstate(invalid="ignore"):
+            filtered: NDArray[np.float32] = rows @ self.matrix.T
+        return filtered
+
+
+def as_filter(vector_filter: VectorFilter | str | Path, dims: int | None) -> VectorFilter:
+    """A filter that is at hand, or an artifact's; see :meth:`VectorFilter.from_artifact`.
+
+    Raises:
+        MisuseError: If one at hand is to give another number of dimensions.
+    """
+    if not isinstance(vector_filter, VectorFilter):
+        return VectorFilter.from_artifact(vector_filter, dims)
+    if dims is not None:
+        raise MisuseError("dims goes with an artifact: VectorFilter.from_artifact takes it too")
+    return vector_filter
+
+
+def normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors ``(n, k)`` scaled to length 1, in their place."""
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), SMALLEST_LENGTH)
+    return rows
+
+
+def filter_folder(path: str | Path) -> Path:
+    """The artifact's folder, or that of the filter's files fetched from the hub."""
+    if Path(path).is_dir():
+        return Path(path)
+    if not ON_HUB.fullmatch(str(path)):
+        raise SourceNotFoundError(f"{path}: no such folder, and not org/name on the hub")
+    from huggingface_hub import snapshot_download
+
+    from st_embfilter.hub.errors import hub_errors
+
+    repo_id, _, revision = str(path).partition("@")
+    files = [WEIGHTS, CONFIG, PROVENANCE_FILE]
+    with hub_errors(str(path), SourceNotFoundError):
+        return Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=files))
+
+
+def read_filter(folder: Path, name: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The filter ``(k, d)`` and the manifest in an artifact's folder."""
+    missing = [file for file in (PROVENANCE_FILE, CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing:
+        raise SourceNotFoundError(
+            f"{name} is not an artifact of st-embfilter: it has no {missing[0]}. "
+            f"`st-embfilter build` makes one"
+        )
+    try:
+        manifest = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        matrix = load_file(folder / WEIGHTS)["linear.weight"]
+        linear = config["activation_function"].endswith(".Identity") and not config["bias"]
+        if not linear or matrix.ndim != 2 or not isinstance(manifest, dict):
+            raise ValueError("it is not a plain matrix")
+        if matrix.dtype != np.float32 or not np.isfinite(matrix).all():
+            raise ValueError(f"it is {matrix.dtype}, or holds NaN or infinity")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"the filter of {name} can't be read: {error}") from error
+    return matrix, manifest
