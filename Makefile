@@ -24,7 +24,7 @@ PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
 COMPAT := $(basename $(notdir $(wildcard tests/compat/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint oldest compat families bench clean
+.PHONY: help demo test quick lint oldest compat families bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,13 +38,19 @@ test: .venv/.stamp ## run the tests with the pinned, newest dependencies
 	@echo "==> pytest"
 	@.venv/bin/python -m pytest $(WORKERS)
 
-lint: .venv/.stamp ## check style, formatting and types
+quick: .venv/.stamp ## run the tests that take under a minute all together
+	@echo "==> pytest, the quick ones"
+	@.venv/bin/python -m pytest $(WORKERS) $(QUICK)
+
+lint: .venv/.stamp ## check style, formatting, types, and that imports point down the layers
 	@echo "==> ruff check"
 	@.venv/bin/ruff check .
 	@echo "==> ruff format"
 	@.venv/bin/ruff format --check .
 	@echo "==> mypy"
 	@.venv/bin/mypy --strict st_embfilter
+	@echo "==> import-linter"
+	@.venv/bin/lint-imports --no-logo
 
 oldest: .venv-oldest/.stamp ## run the tests with the oldest dependencies
 	@echo "==> pytest with the oldest dependencies"
@@ -58,19 +64,19 @@ families: export EMBFILTER_FAMILIES := $(abspath docs/families.md)
 families: .venv/.stamp ## write the table of language model families in docs/families.md
 	@.venv/bin/python -m pytest -q tests/test_families.py -k test_family
 
-bench: bench-output/model ## time it against docs/benchmarks.md: 20 minutes, 7 GB of disk
-	@.venv/bin/python benchmarks/spectrum.py
-	@.venv/bin/python benchmarks/encoding.py bench-output/model
-	@.venv/bin/python benchmarks/transform.py --folder bench-output
-	@.venv/bin/python benchmarks/cluster.py bench-output/model
+bench: bench-output/model ## time it against docs/research/benchmarks.md: 20 minutes, 7 GB of disk
+	@.venv/bin/python benchmarks/speed/spectrum.py
+	@.venv/bin/python benchmarks/speed/encoding.py bench-output/model
+	@.venv/bin/python benchmarks/speed/transform.py --folder bench-output
+	@.venv/bin/python benchmarks/speed/cluster.py bench-output/model
 
 bench-output/model: | .venv/.stamp
 	@.venv/bin/st-embfilter build --out $@ --ratio 2 \
-		$$(.venv/bin/python -c "from st_embfilter.demo.demo import find_smollm2; print(find_smollm2())")
+		$$(.venv/bin/python -c "from st_embfilter.demo.smollm2 import find_smollm2; print(find_smollm2())")
 
 clean: ## remove the environments, caches and build and demo output
 	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output bench-output build dist
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Editable installs: a stamp does not notice changed sources, so nothing may be copied.

@@ -8,7 +8,6 @@ import typer
 from st_embfilter._version import __version__
 from st_embfilter.commands.build import build
 from st_embfilter.commands.cluster import app as ray_app
-from st_embfilter.commands.common import fail
 from st_embfilter.commands.demo import demo
 from st_embfilter.commands.encode import encode
 from st_embfilter.commands.evaluate import evaluate
@@ -16,6 +15,7 @@ from st_embfilter.commands.export import export
 from st_embfilter.commands.inspect import inspect
 from st_embfilter.commands.leaderboard import leaderboard
 from st_embfilter.commands.publish import publish
+from st_embfilter.commands.terminal import fail
 from st_embfilter.commands.transform import transform
 from st_embfilter.commands.verify import verify
 from st_embfilter.errors import EmbFilterError

@@ -31,22 +31,47 @@ def atomic_output(path: str | Path, *, folder: bool = False) -> Iterator[Path]:
     check_absent(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove(partial)
+            if folder:
+                partial.mkdir()
+            yield partial
+            if folder:
+                _publish_permissions(partial)
+            rename_to_absent(partial, path)
+    finally:
         remove(partial)
-        if folder:
-            partial.mkdir()
-        yield partial
-        if folder:
-            publish_permissions(partial)
-        # os.rename would replace an existing file, or an empty folder, without a word.
-        check_absent(path)
-        os.rename(partial, path)
+
+
+@contextmanager
+def writing(path: str | Path, advice: str = "") -> Iterator[None]:
+    """Make one error of all that keeps an output from being written inside the ``with``.
+
+    Args:
+        path: The output, as the error names it.
+        advice: What there is to say beyond the reason.
+
+    Raises:
+        OutputWriteError: No space, no permission.
+    """
+    try:
+        yield
     except EmbFilterError:
         raise
     except (OSError, SafetensorError) as error:
-        raise OutputWriteError(f"{path} could not be written: {error}") from error
-    finally:
-        remove(partial)
+        raise OutputWriteError(f"{path} could not be written: {error}{advice}") from error
+
+
+def rename_to_absent(partial: Path, path: Path) -> None:
+    """Give an output its name, unless something has it by now.
+
+    Raises:
+        OutputExistsError: If something has.
+    """
+    # os.rename would replace an existing file, or an empty folder, without a word.
+    check_absent(path)
+    os.rename(partial, path)
 
 
 def check_absent(path: str | Path) -> None:
@@ -63,7 +88,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def publish_permissions(folder: Path) -> None:
+def _publish_permissions(folder: Path) -> None:
     """Give every file the permissions of a newly made one.
 
     safetensors makes its files readable by their owner alone, so that a server which runs as
@@ -90,14 +115,20 @@ def replace_file(path: Path) -> Iterator[Path]:
     For files that a later run writes anew; a new output is :func:`atomic_output`'s.
 
     Raises:
-        OutputWriteError: If writing failed. The file is then as it was.
+        OSError: If writing failed. The file is then as it was. (:func:`writing` names the output.)
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield fresh
         fresh.replace(path)
-    except OSError as error:
-        raise OutputWriteError(f"{path} could not be written: {error}") from error
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or all files of a folder, on the disk."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Result, Run, fails
-from models import WIDTH, tiny_llama
 from sentence_transformers import SentenceTransformer
+from support.command_line import Result, Run, fails
+from support.models import WIDTH, tiny_llama
 from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
 from st_embfilter import build_model

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from st_embfilter.checkpoint.licence import Licence
+from st_embfilter.layout.manifest import Manifest
 from st_embfilter.layout.names import REPOSITORY
 from st_embfilter.pipeline.prompts import PROMPTS, Prompts
 from st_embfilter.spectral.bands import AUTO, NESTED
@@ -17,8 +18,20 @@ PICTURE = "spectrum.png"
 RATIOS = (1, 2, 4, 8, 16)
 # What must be the same for results to be of a model.
 MEASURED_OF = ("sha256", "band", "prompt", "form")
-# Of the manifest's entries.
-NOT_AS_IT_IS = ("singular_values", "weights", "shape", "prompt", "prompts", "probes")
+# The manifest's entries that the template has as they are.
+AS_IT_IS = (
+    "band",
+    "calibration",
+    "dtype",
+    "k",
+    "max_seq_length",
+    "revision",
+    "sha256",
+    "source",
+    "tensor",
+    "thin",
+    "versions",
+)
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,13 @@ class CardFacts:
     results: dict[str, Any] | None = None
 
 
-def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> str:
+def model_card(manifest: Manifest, licence: Licence, facts: CardFacts) -> str:
     """The card of an artifact, with front matter, as Markdown."""
-    base_model = facts.base_model or (manifest["source"] if manifest["revision"] else None)
-    name = f"{(base_model or manifest['source']).rpartition('/')[2]}, EmbedFilter"
-    width, k = len(manifest["singular_values"]), manifest["k"]
-    results = facts.results if measured(manifest, facts.results or {}) else None
-    entries = list(index_entries(results, k)) if results else []
+    base_model = facts.base_model or (manifest.source if manifest.revision else None)
+    name = f"{(base_model or manifest.source).rpartition('/')[2]}, EmbedFilter"
+    width, k = manifest.width, manifest.k
+    results = facts.results if _measured(manifest, facts.results or {}) else None
+    entries = list(_index_entries(results, k)) if results else []
     data = ModelCardData(
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
@@ -58,7 +71,7 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
             *(["mteb"] if results else []),
         ],
         base_model=base_model,
-        base_model_relation=relation(manifest) if base_model else None,
+        base_model_relation=_relation(manifest) if base_model else None,
         license=facts.license or licence.id,
         license_name=facts.license_name or licence.name,
         license_link=facts.license_link or licence.link,
@@ -67,7 +80,7 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
     )
     smaller = [(f"{ratio}", width // ratio) for ratio in RATIOS if 0 < width // ratio < k]
     sizes = [(f"{width / k:.3g}", k), *smaller]
-    echo, exact = Prompts(manifest["prompt"]).echo, manifest["form"] == "exact"
+    echo, exact = Prompts(manifest.prompt).echo, manifest.form == "exact"
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -76,9 +89,9 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
         repository=REPOSITORY,
         base=f"[{base_model}](https://huggingface.co/{base_model})"
         if base_model
-        else f"**{manifest['source']}**",
+        else f"**{manifest.source}**",
         width=width,
-        nested=manifest["band"] in NESTED,
+        nested=manifest.band in NESTED,
         sizes=sizes,
         results=results,
         columns=[
@@ -89,32 +102,31 @@ def model_card(manifest: dict[str, Any], licence: Licence, facts: CardFacts) -> 
         exact=exact,
         trust=", trust_remote_code=True" if exact else "",
         # Neither Text Embeddings Inference nor vLLM has Echo's pooling, or runs remote code.
-        served=not (echo or exact or manifest["thin"]),
-        pooled=pooled(echo, exact),
-        limit_of=limit_of(echo, exact),
-        shape=" × ".join(f"{extent:,}" for extent in manifest["shape"]),
-        prompt=in_table(manifest["prompt"]),
-        prompts={name: in_table(template) for name, template in manifest["prompts"].items()},
-        command=build_command(manifest),
-        **{key: manifest[key] for key in manifest if key not in (*NOT_AS_IT_IS, "form", "thin")},
-        thin=manifest["thin"],
+        served=not (echo or exact or manifest.thin),
+        pooled=_pooled(echo, exact),
+        limit_of=_limit_of(echo, exact),
+        shape=" × ".join(f"{extent:,}" for extent in manifest.shape),
+        prompt=_in_table(manifest.prompt),
+        prompts={name: _in_table(template) for name, template in manifest.prompts.items()},
+        command=_build_command(manifest),
+        **{name: getattr(manifest, name) for name in AS_IT_IS},
         license=data.license_name or data.license,
     )
     return str(card)
 
 
-def relation(manifest: dict[str, Any]) -> str:
+def _relation(manifest: Manifest) -> str:
     """The hub's word for what the artifact is to its base model."""
-    return "adapter" if manifest["thin"] else "finetune"
+    return "adapter" if manifest.thin else "finetune"
 
 
-def measured(manifest: dict[str, Any], results: dict[str, Any]) -> bool:
+def _measured(manifest: Manifest, results: dict[str, Any]) -> bool:
     """Whether results were measured of this very model, up to its number of dimensions."""
     keys = (*MEASURED_OF, "calibration")
-    return all(results.get(key) == manifest.get(key) for key in keys)
+    return all(results.get(key) == getattr(manifest, key) for key in keys)
 
 
-def index_entries(results: dict[str, Any], k: int) -> Any:
+def _index_entries(results: dict[str, Any], k: int) -> Any:
     """Results as model-index metadata, for the tasks that are mteb's own, at k dimensions."""
     for task in results["tasks"]:
         if task["dataset"] and str(k) in task["scores"]:
@@ -129,7 +141,7 @@ def index_entries(results: dict[str, Any], k: int) -> Any:
             )
 
 
-def pooled(echo: bool, exact: bool) -> str:
+def _pooled(echo: bool, exact: bool) -> str:
     """What is pooled."""
     if not echo:
         return "last token"
@@ -138,40 +150,40 @@ def pooled(echo: bool, exact: bool) -> str:
     return "mean over all tokens, weighted by position"
 
 
-def limit_of(echo: bool, exact: bool) -> str:
+def _limit_of(echo: bool, exact: bool) -> str:
     """What the longest input is the length of."""
     if not echo:
         return "prompt included"
     return "of the text" if exact else "prompt included, the text counted once"
 
 
-def build_command(manifest: dict[str, Any]) -> str:
+def _build_command(manifest: Manifest) -> str:
     """The command line that builds the same again."""
     names = {template: name for name, template in PROMPTS.items()}
-    band = manifest["band"]
+    band = manifest.band
     options = {
-        "revision": manifest["revision"],
-        "dims": manifest["k"],
-        "band": ",".join(map(str, manifest["indices"])) if band == "indices" else band,
-        "seed": manifest["seed"] if band == "random" else None,
-        "calibration": "FILE" if band == AUTO and not manifest["calibration"]["own"] else None,
-        "prompt": names.get(manifest["prompt"], manifest["prompt"]),
+        "revision": manifest.revision,
+        "dims": manifest.k,
+        "band": ",".join(map(str, manifest.indices or ())) if band == "indices" else band,
+        "seed": manifest.seed if band == "random" else None,
+        "calibration": "FILE" if band == AUTO and not (manifest.calibration or {})["own"] else None,
+        "prompt": names.get(manifest.prompt, manifest.prompt),
         **{
             f"{name}-prompt": names.get(template, template)
-            for name, template in manifest["prompts"].items()
+            for name, template in manifest.prompts.items()
             if name in ("query", "document")
         },
-        "format": manifest["form"],
-        "max-seq-length": manifest["limit"],
+        "format": manifest.form,
+        "max-seq-length": manifest.limit,
     }
     given = [f"--{key} {shlex.quote(str(value))}" for key, value in options.items() if value]
-    thin = ["--thin"] if manifest["thin"] else []
+    thin = ["--thin"] if manifest.thin else []
     return " ".join(
-        ["st-embfilter build", shlex.quote(manifest["source"]), *given, *thin, "--out DIR"]
+        ["st-embfilter build", shlex.quote(manifest.source), *given, *thin, "--out DIR"]
     )
 
 
-def in_table(template: str) -> str:
+def _in_table(template: str) -> str:
     """A template as code in one cell of a Markdown table."""
     for character, written in (("\n", "\\n"), ("|", "\\|"), ("`", "'")):
         template = template.replace(character, written)

@@ -18,22 +18,17 @@ from torch import Tensor, nn
 
 from st_embfilter._compat import tokenize
 from st_embfilter.artifact.thin import is_thin
-from st_embfilter.artifact.verification import (
-    PROBE_TOLERANCE,
-    is_exact,
-    load_plain,
-    read_json,
-    relative_difference,
-    verify,
-)
+from st_embfilter.artifact.verification import is_exact, load_plain, verify
+from st_embfilter.encoding.probes import PROBE_TOLERANCE, relative_difference
 from st_embfilter.errors import (
     MissingDependencyError,
     MisuseError,
     SourceNotFoundError,
     VerificationError,
 )
-from st_embfilter.files import atomic_output, check_absent
-from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.files import atomic_output, check_absent, replace_file, writing
+from st_embfilter.layout.manifest import Manifest
+from st_embfilter.layout.names import CARD
 
 Runtime = Literal["onnx", "openvino"]
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
@@ -130,14 +125,11 @@ def export(path: str | Path, runtime: Runtime) -> Path:
             for file in partial.glob("model.onnx*"):
                 file.unlink()
             run = openvino_runner(partial / "openvino_model.xml")
-        compare(model, states, run, read_json(folder / PROVENANCE_FILE)["probes"]["texts"])
-    card = folder / "README.md"
-    text = card.read_text(encoding="utf-8")
-    changed = card.with_name(".README.md.partial")
-    changed.write_text(
-        text.replace(CARD_HEADING, f"{NOTES[runtime]}\n{CARD_HEADING}", 1), encoding="utf-8"
-    )
-    changed.replace(card)
+        check_graph(model, states, run, Manifest.read(folder).probes.texts)
+    text = (folder / CARD).read_text(encoding="utf-8")
+    text = text.replace(CARD_HEADING, f"{NOTES[runtime]}\n{CARD_HEADING}", 1)
+    with writing(folder / CARD), replace_file(folder / CARD) as fresh:
+        fresh.write_text(text, encoding="utf-8")
     return folder / runtime
 
 
@@ -206,7 +198,9 @@ def openvino_runner(path: Path) -> Run:
     return lambda features: np.asarray(graph(features)[0])
 
 
-def compare(model: SentenceTransformer, states: TokenStates, run: Run, texts: list[str]) -> None:
+def check_graph(
+    model: SentenceTransformer, states: TokenStates, run: Run, texts: list[str]
+) -> None:
     """Check a graph against the backbone it was made of.
 
     Raises:

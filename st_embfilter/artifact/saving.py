@@ -8,14 +8,12 @@ the code of that one.
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import sentence_transformers
 import torch
 import transformers
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from st_embfilter._compat import Pooling, Transformer, pooling_modes
@@ -30,8 +28,10 @@ from st_embfilter.artifact.portable_files import (
 )
 from st_embfilter.artifact.spectrum_picture import save_picture
 from st_embfilter.artifact.thin import write_adapter
-from st_embfilter.checkpoint.licence import Licence, read_licence
+from st_embfilter.checkpoint.checkpoint import Checkpoint
+from st_embfilter.checkpoint.licence import Licence
 from st_embfilter.checkpoint.source import Source
+from st_embfilter.encoding.probes import PROBES, encode_probes
 from st_embfilter.errors import MisuseError, PipelineError
 from st_embfilter.files import atomic_output
 from st_embfilter.layout.exact_transformer import (
@@ -39,19 +39,20 @@ from st_embfilter.layout.exact_transformer import (
     TEMPLATE_KEY,
     ExactTransformer,
 )
-from st_embfilter.layout.names import EXACT_CODE, EXACT_MODULES, MODULES, PROVENANCE_FILE
+from st_embfilter.layout.manifest import FORMAT, Manifest, Probes
+from st_embfilter.layout.names import (
+    CARD,
+    DENSE_CONFIG,
+    DENSE_WEIGHTS,
+    EXACT_CODE,
+    EXACT_MODULES,
+    MODULES,
+    MODULES_FILE,
+    POOLING_CONFIG,
+    PROVENANCE_FILE,
+)
 from st_embfilter.pipeline.filter_module import FilterModule
 from st_embfilter.pipeline.prompts import PLACEHOLDER, PLAIN, Prompts
-
-# Short and long, ASCII and not, one beyond the usual limit of 512 tokens. None begins or ends
-# with a space, as releases before 6.0 strip texts, or has line breaks, which LangChain takes out.
-PROBES = [
-    "embedding",
-    "The cat sat on the mat, and nobody minded.",
-    "Où est la bibliothèque ? 図書館はどこですか。",
-    "area = lambda r: 3.14159 * r ** 2  # of a circle",
-    " ".join(f"Sentence {number} of a text that is too long." for number in range(120)),
-]
 
 
 def save_pretrained(
@@ -86,21 +87,21 @@ def save_pretrained(
     transformer, pooling, filter_module = check_pipeline(model)
     if thin and isinstance(transformer, ExactTransformer):
         raise MisuseError("the thin form runs no code: it is portable, not exact")
-    path, origin = Path(path), origin_of(filter_module)
+    path, checkpoint = Path(path), _checkpoint_of(filter_module)
     with atomic_output(path, folder=True) as folder:
         if thin:
-            if origin is None:
+            if checkpoint is None:
                 raise MisuseError("the thin form refers to a language model on the hub")
-            write_adapter(transformer.auto_model, origin, folder)
+            write_adapter(transformer.auto_model, checkpoint, folder)
         else:
             write_backbone(transformer.auto_model, folder, filter_module.provenance["band"])
         tokenizer = portable_tokenizer(model.tokenizer, transformer.max_seq_length)
         write_tokenizer(folder, tokenizer)
         if isinstance(transformer, ExactTransformer):
-            write_json(folder / "modules.json", EXACT_MODULES)
+            write_json(folder / MODULES_FILE, EXACT_MODULES)
             shutil.copyfile(EXACT_CODE, folder / EXACT_CODE.name)
         else:
-            write_json(folder / "modules.json", MODULES)
+            write_json(folder / MODULES_FILE, MODULES)
         write_json(
             folder / "sentence_bert_config.json",
             {"max_seq_length": transformer.max_seq_length, "do_lower_case": False},
@@ -114,32 +115,32 @@ def save_pretrained(
             },
         )
         (folder / "1_Pooling").mkdir()
-        write_json(folder / "1_Pooling" / "config.json", pooling_config(pooling))
+        write_json(folder / POOLING_CONFIG, pooling_config(pooling))
         (folder / "2_Dense").mkdir()
-        write_json(folder / "2_Dense" / "config.json", filter_module.get_config_dict())
+        write_json(folder / DENSE_CONFIG, filter_module.get_config_dict())
         weight = filter_module.linear.weight.detach().float().cpu().contiguous()
         save_file(
             {"linear.weight": weight},
-            folder / "2_Dense" / "model.safetensors",
+            folder / DENSE_WEIGHTS,
             metadata={"format": "pt"},
         )
-        manifest = make_manifest(model, filter_module, tokenizer, thin)
-        write_json(folder / PROVENANCE_FILE, manifest)
+        manifest = _make_manifest(model, filter_module, tokenizer, thin)
+        write_json(folder / PROVENANCE_FILE, manifest.to_json())
         save_picture(folder / PICTURE, manifest)
-        licence = read_licence(origin) if origin else Licence()
+        licence = checkpoint.licence if checkpoint else Licence()
         for name, content in licence.files.items():
             (folder / name).write_bytes(content)
         card = model_card(manifest, licence, facts or CardFacts())
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
     return path
 
 
-def origin_of(filter_module: FilterModule) -> Source | None:
-    """Where the language model can be read again, if that is known."""
+def _checkpoint_of(filter_module: FilterModule) -> Checkpoint | None:
+    """The language model that a filter was taken from, if it is known where to read it again."""
     provenance = filter_module.provenance
-    if filter_module.source or not provenance["revision"]:
-        return filter_module.source
-    return Source(provenance["source"], revision=provenance["revision"])
+    if filter_module.checkpoint or not provenance["revision"]:
+        return filter_module.checkpoint
+    return Checkpoint(Source(provenance["source"], revision=provenance["revision"]))
 
 
 def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, FilterModule]:
@@ -178,42 +179,42 @@ def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, Fi
     return transformer, pooling, filter_module
 
 
-def make_manifest(
+def _make_manifest(
     model: SentenceTransformer,
     filter_module: FilterModule,
     tokenizer: PreTrainedTokenizerFast,
     thin: bool,
-) -> dict[str, Any]:
+) -> Manifest:
     """What ``embfilter.json`` holds: provenance, and probe texts with their embeddings."""
-    prompts = templates(model, tokenizer)
+    prompts = _templates(model, tokenizer)
     exact = isinstance(model[0], ExactTransformer)
     # What `build` was told: with Echo in the portable form, the prompt comes on top of it.
     counted = len(tokenizer("")["input_ids"]) if prompts.echo and not exact else 0
-    return {
-        "format": 1,
-        "form": "exact" if exact else "portable",
-        "thin": thin,
-        "limit": tokenizer.model_max_length - counted,
+    return Manifest(
+        format=FORMAT,
+        form="exact" if exact else "portable",
+        thin=thin,
+        limit=tokenizer.model_max_length - counted,
         **filter_module.provenance,
-        "k": filter_module.out_features,
-        "prompt": prompts.plain,
-        "prompts": prompts.named,
-        "max_seq_length": model.max_seq_length,
-        "versions": {
+        k=filter_module.out_features,
+        prompt=prompts.plain,
+        prompts=prompts.named,
+        max_seq_length=model.max_seq_length,
+        versions={
             "st_embfilter": __version__,
             "sentence_transformers": sentence_transformers.__version__,
             "transformers": transformers.__version__,
             "torch": torch.__version__,
         },
-        "probes": {
-            "dtype": str(model[0].auto_model.dtype).removeprefix("torch."),
-            "texts": PROBES,
-            "embeddings": encode_probes(model, PROBES).tolist(),
-        },
-    }
+        probes=Probes(
+            dtype=str(model[0].auto_model.dtype).removeprefix("torch."),
+            texts=PROBES,
+            embeddings=encode_probes(model, PROBES).tolist(),
+        ),
+    )
 
 
-def templates(model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast) -> Prompts:
+def _templates(model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast) -> Prompts:
     """A pipeline's templates in full."""
     template = tokenizer.init_kwargs[TEMPLATE_KEY]
     if isinstance(model[0], ExactTransformer):
@@ -226,9 +227,3 @@ def templates(model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast) ->
     }
     plain = named.pop(PLAIN, named.get(model.default_prompt_name or "", template))
     return Prompts(plain, named)
-
-
-def encode_probes(model: SentenceTransformer, texts: list[str]) -> Tensor:
-    """The texts' embeddings, ``(len(texts), k)`` float32."""
-    embeddings = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-    return embeddings.float().cpu()

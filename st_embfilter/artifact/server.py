@@ -18,16 +18,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from st_embfilter._compat import Pooling, pooling_modes, tokenize
-from st_embfilter.artifact.verification import (
-    PROBE_TOLERANCE,
-    Check,
-    artifact_folder,
-    load_plain,
-    read_json,
-    relative_difference,
-)
+from st_embfilter.artifact.verification import Check, load_plain
+from st_embfilter.encoding.probes import PROBE_TOLERANCE, relative_difference
 from st_embfilter.errors import MisuseError, ServerError
-from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.hub.download import artifact_folder
+from st_embfilter.layout.manifest import Manifest
 from st_embfilter.pipeline.prompts import PLACEHOLDER
 
 # The OpenAI-compatible ones first: where a server has several, its clients use these.
@@ -153,23 +148,23 @@ def check_server(
         MisuseError: If the address or dtype is none.
     """
     folder = artifact_folder(artifact)
-    probes = read_json(folder / PROVENANCE_FILE)["probes"]
-    dtype = dtype or probes["dtype"]
+    probes = Manifest.read(folder).probes
+    dtype = dtype or probes.dtype
     if dtype not in PROBE_TOLERANCE:
         raise MisuseError(f"the dtype {dtype} is unknown: use {', '.join(PROBE_TOLERANCE)}")
     server = EmbeddingServer(url, model, api_key)
-    found, refused = embed_all(server, probes["texts"])
-    pairs = zip(probes["texts"], probes["embeddings"], strict=True)
+    found, refused = embed_all(server, probes.texts)
+    pairs = zip(probes.texts, probes.embeddings, strict=True)
     answered = {text: row for text, row in pairs if text not in refused}
     expected = torch.tensor(list(answered.values()))
-    check = compare(found, expected, PROBE_TOLERANCE[dtype])
+    check = compare_directions(found, expected, PROBE_TOLERANCE[dtype])
     if not check.ok:
         check = replace(check, detail=f"{check.detail}: {explain(folder, list(answered), found)}")
     too_long = "refused" if refused else "answered"
     return [Check("server", True, f"{server}, texts that are too long are {too_long}"), check]
 
 
-def compare(found: Tensor, expected: Tensor, tolerance: float) -> Check:
+def compare_directions(found: Tensor, expected: Tensor, tolerance: float) -> Check:
     """Whether embeddings have the directions of the expected ones, or of their first numbers."""
     width, full = found.shape[1], expected.shape[1]
     if width > full:
@@ -227,7 +222,7 @@ def variants(folder: Path, texts: list[str]) -> Iterator[tuple[str, Tensor]]:
     modules: Any = list(model)
     transformer, stored, dense = modules
     (right,) = pooling_modes(stored)
-    template = read_json(folder / PROVENANCE_FILE)["prompt"]
+    template = Manifest.read(folder).prompt
     for prompt, features in tokenized(model, texts, template):
         with torch.inference_mode():
             hidden = transformer(features)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from st_embfilter.spectral.bands import AUTO
+from st_embfilter.layout.manifest import Manifest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,12 +54,12 @@ def shade(axes: "Axes", kept: Sequence[int]) -> None:
         axes.axvspan(first - 0.5, last + 0.5, color=KEPT, alpha=0.2, linewidth=0, label=label)
 
 
-def save_picture(path: Path, provenance: dict[str, Any]) -> None:
+def save_picture(path: Path, manifest: Manifest) -> None:
     """Draw a filter's spectrum into a PNG file."""
     # Not through pyplot, which would choose a backend for the whole process.
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    if provenance["band"] == AUTO:
-        draw_weights(axes, provenance["weights"])
-    draw_spectrum(axes, provenance["singular_values"], provenance.get("indices", ()))
+    if manifest.weights:
+        draw_weights(axes, manifest.weights)
+    draw_spectrum(axes, manifest.singular_values, manifest.indices or ())
     figure.savefig(path, dpi=110)

@@ -15,15 +15,16 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from st_embfilter.checkpoint.causal_config import is_multimodal, load_config
-from st_embfilter.checkpoint.source import ADAPTER_CONFIG, Source
+from st_embfilter.checkpoint.causal_config import is_multimodal
+from st_embfilter.checkpoint.checkpoint import Checkpoint
+from st_embfilter.checkpoint.source import ADAPTER_CONFIG
 from st_embfilter.errors import MisuseError
-from st_embfilter.hub.upload import newest_revision
+from st_embfilter.hub.download import newest_revision
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-def check_base(source: Source) -> None:
+def check_base(checkpoint: Checkpoint) -> None:
     """Check that a language model can be referred to.
 
     Raises:
@@ -31,6 +32,7 @@ def check_base(source: Source) -> None:
             backbone would be loaded of it.
         HubError: If the hub can't be asked.
     """
+    source = checkpoint.source
     if source.revision is None:
         raise MisuseError(
             f"{source.name} is not a hub repository: the thin form refers to one, which everybody "
@@ -41,7 +43,7 @@ def check_base(source: Source) -> None:
             f"{source.name}: {source.revision} is not the newest revision, and of a thin artifact "
             f"every loader takes that. Leave out the revision, or build the whole artifact"
         )
-    config = load_config(source)
+    config = checkpoint.config
     if is_multimodal(config) or getattr(config, "quantization_config", None):
         raise MisuseError(
             f"{source.name} is multimodal or quantized: the thin form would load all of it. Build "
@@ -49,19 +51,20 @@ def check_base(source: Source) -> None:
         )
 
 
-def write_adapter(backbone: PreTrainedModel, source: Source, folder: Path) -> None:
+def write_adapter(backbone: PreTrainedModel, checkpoint: Checkpoint, folder: Path) -> None:
     """Write a PEFT adapter of all zeros.
 
     Args:
         backbone: The loaded language model, without its head.
-        source: Where it is from.
+        checkpoint: Where it is from.
         folder: Where ``adapter_config.json`` and ``adapter_model.safetensors`` go.
 
     Raises:
         MisuseError: If the base can't be referred to, or isn't loaded in its stored dtype.
     """
-    check_base(source)
-    stored = getattr(load_config(source), "dtype", None) or torch.float32
+    check_base(checkpoint)
+    source = checkpoint.source
+    stored = getattr(checkpoint.config, "dtype", None) or torch.float32
     if backbone.dtype != stored:
         raise MisuseError(
             f"{source.name} is stored in {stored} and was loaded in {backbone.dtype}: the thin "

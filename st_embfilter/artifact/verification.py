@@ -1,54 +1,55 @@
 """Check an artifact: is it whole, is it a filter, and does it embed as its builder saw it?"""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from torch import Tensor
 
-from st_embfilter.artifact.saving import encode_probes
 from st_embfilter.artifact.thin import ADAPTER_WEIGHTS, adds_nothing, is_thin
 from st_embfilter.checkpoint.source import ADAPTER_CONFIG
-from st_embfilter.errors import MissingDependencyError, SourceNotFoundError, VerificationError
-from st_embfilter.hub.upload import download
+from st_embfilter.encoding.probes import PROBE_TOLERANCE, encode_probes, relative_difference
+from st_embfilter.errors import CheckpointError, MissingDependencyError, VerificationError
+from st_embfilter.hub.download import artifact_folder
+from st_embfilter.layout.filter_matrix import read_matrix
+from st_embfilter.layout.manifest import FORMAT, Manifest
 from st_embfilter.layout.names import (
+    CARD,
+    DENSE_CONFIG,
+    DENSE_WEIGHTS,
     EXACT_CODE,
     EXACT_MODULES,
     MODULES,
+    MODULES_FILE,
+    POOLING_CONFIG,
     PROVENANCE_FILE,
-    holds_only_our_code,
 )
+from st_embfilter.layout.trust import holds_only_our_code
+from st_embfilter.pipeline.prompts import PLACEHOLDER
 from st_embfilter.spectral.bands import AUTO, band_indices
 
 FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
-    "modules.json",
+    MODULES_FILE,
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
-    "1_Pooling/config.json",
-    "2_Dense/config.json",
-    "2_Dense/model.safetensors",
+    POOLING_CONFIG,
+    DENSE_CONFIG,
+    DENSE_WEIGHTS,
     PROVENANCE_FILE,
-    "README.md",
+    CARD,
 )
 CODE_OR_PICKLE = (".py", ".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # Plain numbers, in spite of the name.
 OPENVINO_WEIGHTS = Path("openvino", "openvino_model.bin")
-# How far a probe's embedding may be from the stored one, in lengths of the latter. On SmolLM2 the
-# same runtime is off by 4e-4 in float16 and 3e-3 in bfloat16, as it rounds the filter; a runtime
-# that computes in float32 what was built in half precision is off by more.
-PROBE_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 ORTHONORMAL_TOLERANCE = 1e-5
-ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True)
@@ -95,26 +96,20 @@ def run_checks(path: str | Path) -> list[Check]:
     for name, step in steps:
         try:
             checks.append(Check(name, True, step(folder)))
-        except (VerificationError, SafetensorError, OSError, ValueError, LookupError) as error:
+        except (
+            VerificationError,
+            CheckpointError,
+            SafetensorError,
+            OSError,
+            ValueError,
+            LookupError,
+        ) as error:
             checks.append(Check(name, False, f"{error}"))
             break
         except (TypeError, AttributeError, RuntimeError, ImportError) as error:
             checks.append(Check(name, False, f"{type(error).__name__}: {error}"))
             break
     return checks
-
-
-def artifact_folder(path: str | Path) -> Path:
-    """The folder as it is, or that of a hub repository's files.
-
-    Raises:
-        SourceNotFoundError: If there is no such thing.
-    """
-    if Path(path).is_dir():
-        return Path(path)
-    if not ON_HUB.fullmatch(str(path)):
-        raise SourceNotFoundError(f"{path}: no such folder, and not org/name on the hub")
-    return download(str(path))
 
 
 def check_files(folder: Path) -> str:
@@ -141,14 +136,14 @@ def check_files(folder: Path) -> str:
 
 def check_modules(folder: Path) -> str:
     """``modules.json`` names what all releases and servers understand, or our own code."""
-    modules = read_json(folder / "modules.json")
+    modules = read_json(folder / MODULES_FILE)
     require(modules in (MODULES, EXACT_MODULES), "modules.json is of neither form")
     require(
         holds_only_our_code(folder)
         or not (is_exact(folder) or (folder / EXACT_CODE.name).exists()),
         f"{EXACT_CODE.name} is not this release of st-embfilter's, or not alone: it is not run",
     )
-    dense = read_json(folder / "2_Dense" / "config.json")
+    dense = read_json(folder / DENSE_CONFIG)
     identity = "torch.nn.modules.linear.Identity"
     require(
         dense.get("activation_function") == identity and dense.get("bias") is False,
@@ -159,83 +154,82 @@ def check_modules(folder: Path) -> str:
 
 def is_exact(folder: Path) -> bool:
     """Whether an artifact says that it is in the exact form."""
-    return bool(read_json(folder / "modules.json") == EXACT_MODULES)
+    return bool(read_json(folder / MODULES_FILE) == EXACT_MODULES)
 
 
 def check_matrix(folder: Path) -> str:
     """The filter has the shape that the configurations say, and the rows of its band."""
-    weight = filter_weight(folder)
-    dense = read_json(folder / "2_Dense" / "config.json")
-    pooling = read_json(folder / "1_Pooling" / "config.json")
+    weight = read_matrix(folder)
+    dense = read_json(folder / DENSE_CONFIG)
+    pooling = read_json(folder / POOLING_CONFIG)
     shape = (dense["out_features"], dense["in_features"])
-    require(tuple(weight.shape) == shape, f"is {tuple(weight.shape)}, its config says {shape}")
+    require(weight.shape == shape, f"is {weight.shape}, its config says {shape}")
     require(
         pooling["word_embedding_dimension"] == shape[1],
         f"takes {shape[1]} numbers, the pooling gives {pooling['word_embedding_dimension']}",
     )
-    require(weight.dtype == torch.float32, f"is stored as {weight.dtype}, not float32")
-    require(bool(weight.isfinite().all()), "holds NaN or infinity")
+    require(bool(np.isfinite(weight).all()), "holds NaN or infinity")
     size = f"{shape[0]} × {shape[1]} float32"
-    if read_json(folder / PROVENANCE_FILE)["band"] == AUTO:
-        require(bool(weight.any(dim=1).all()), "has rows that are all zeros")
+    if Manifest.read(folder).band == AUTO:
+        require(bool(weight.any(axis=1).all()), "has rows that are all zeros")
         return f"{size}, weighted"
-    rows = weight.double()
-    error = float((rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype)).abs().max())
+    rows = weight.astype(np.float64)
+    error = float(np.abs(rows @ rows.T - np.eye(len(rows))).max())
     require(error <= ORTHONORMAL_TOLERANCE, f"its rows are not orthonormal (error {error:.1e})")
     return f"{size}, rows orthonormal to {error:.1e}"
 
 
 def check_provenance(folder: Path) -> str:
     """The manifest says where the filter is from, and fits the matrix."""
-    manifest = read_json(folder / PROVENANCE_FILE)
-    k, width = filter_weight(folder).shape
-    require(manifest["format"] == 1, f"unknown format {manifest['format']}")
-    require(manifest["k"] == k, f"tells of {manifest['k']} dimensions, the filter has {k}")
+    manifest = Manifest.read(folder)
+    k, width = read_matrix(folder).shape
+    require(manifest.format == FORMAT, f"unknown format {manifest.format}")
+    require(manifest.k == k, f"tells of {manifest.k} dimensions, the filter has {k}")
     require(
-        len(manifest["sha256"]) == 64 and bool(manifest["source"] and manifest["tensor"]),
+        len(manifest.sha256) == 64 and bool(manifest.source and manifest.tensor),
         "doesn't say which matrix the filter was taken from",
     )
     if is_thin(folder):
         adapter = read_json(folder / ADAPTER_CONFIG)
         base = adapter["base_model_name_or_path"], adapter["revision"]
         require(
-            base == (manifest["source"], manifest["revision"]),
-            f"the filter was taken from {manifest['source']}, {ADAPTER_CONFIG} names {base[0]}",
+            base == (manifest.source, manifest.revision),
+            f"the filter was taken from {manifest.source}, {ADAPTER_CONFIG} names {base[0]}",
         )
-    require("{text}" in manifest["prompt"], "has no prompt")
-    values = manifest["singular_values"]
+    require(PLACEHOLDER in manifest.prompt, "has no prompt")
+    values = manifest.singular_values
     require(
         len(values) == width and values == sorted(values, reverse=True) and values[-1] >= 0,
         f"doesn't list {width} descending singular values",
     )
     check_band(manifest, k, width)
-    return f"{manifest['source']}, {manifest['tensor']}, {manifest['band']} band"
+    return f"{manifest.source}, {manifest.tensor}, {manifest.band} band"
 
 
-def check_band(manifest: dict[str, Any], k: int, width: int) -> None:
+def check_band(manifest: Manifest, k: int, width: int) -> None:
     """The directions that a manifest lists, or their weights, are its band's."""
-    if manifest["band"] == AUTO:
-        weights = manifest["weights"]
+    if manifest.band == AUTO:
+        weights, calibration = manifest.weights or [], manifest.calibration or {}
         require(
             len(weights) == width and all(0 <= weight <= 1 for weight in weights),
             f"doesn't weight {width} directions from 0 to 1",
         )
-        require(manifest["calibration"]["texts"] > 0, "doesn't say what it was calibrated on")
+        require(calibration.get("texts", 0) > 0, "doesn't say what it was calibrated on")
         return
-    band = manifest["indices"] if manifest["band"] == "indices" else manifest["band"]
-    expected = band_indices(width, k, band, manifest["seed"])
-    require(manifest["indices"] == expected, f"lists directions that are not the {band} band")
+    listed: Any = manifest.indices if manifest.band == "indices" else manifest.band
+    expected = band_indices(width, k, listed, manifest.seed or 0)
+    require(manifest.indices == expected, f"lists directions that are not the {listed} band")
 
 
 def check_probes(folder: Path) -> str:
     """Plain sentence-transformers gives the embeddings that the builder saw."""
-    probes = read_json(folder / PROVENANCE_FILE)["probes"]
-    expected = torch.tensor(probes["embeddings"])
+    probes = Manifest.read(folder).probes
+    expected = torch.tensor(probes.embeddings)
     model = load_plain(folder)
-    found = encode_probes(model, probes["texts"])
+    found = encode_probes(model, probes.texts)
     require(found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}")
     error = relative_difference(found, expected)
-    tolerance = PROBE_TOLERANCE[probes["dtype"]]
+    tolerance = PROBE_TOLERANCE[probes.dtype]
     changed = ": has the base model changed on the hub?" if is_thin(folder) else ""
     require(
         error <= tolerance,
@@ -260,16 +254,6 @@ def load_plain(folder: Path) -> SentenceTransformer:
         local_files_only=not is_thin(folder),
         trust_remote_code=is_exact(folder),
     )
-
-
-def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """The largest distance between two rows, in lengths of the expected one."""
-    return float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
-
-
-def filter_weight(folder: Path) -> Tensor:
-    """The filter matrix as stored, ``(k, d)``."""
-    return load_file(folder / "2_Dense" / "model.safetensors")["linear.weight"]
 
 
 def read_json(path: Path) -> Any:

@@ -12,47 +12,37 @@ from transformers import PreTrainedTokenizerBase
 
 from st_embfilter._compat import TransformerT, load_backbone
 from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
-from st_embfilter.checkpoint.gguf_file import tokenizer_settings
+from st_embfilter.checkpoint.checkpoint import Checkpoint
 from st_embfilter.checkpoint.plain_checkpoint import plain_checkpoint
 from st_embfilter.checkpoint.source import Source
+from st_embfilter.checkpoint.tokenizer import follow_gguf, loading_options
 from st_embfilter.errors import CheckpointError
-from st_embfilter.pipeline.prompt_tokenizer import add_no_special_tokens
 
 # How transformers 5 and 4 say that a weight is not in the checkpoint.
 MISSING_WEIGHT = re.compile(r"^(\S+) +\| MISSING|newly initialized: \[([^\],]+)", re.MULTILINE)
 
 
 def load_transformer(
-    source: Source, transformer_class: type[TransformerT], dtype: torch.dtype | str
+    checkpoint: Checkpoint, transformer_class: type[TransformerT], dtype: torch.dtype | str
 ) -> tuple[TransformerT, PreTrainedTokenizerBase]:
-    """The backbone, and the tokenizer as the source has it.
+    """The backbone, and the tokenizer as the checkpoint has it.
 
     Raises:
         CheckpointError: If transformers can't load it.
     """
+    source = checkpoint.source
     common, dtype = loading_options(source), dtype_to_load(source, dtype)
-    with checked_loading(source), plain_checkpoint(source, dtype, common) as location:
+    with checked_loading(source), plain_checkpoint(checkpoint, dtype, common) as location:
         if location != source.location:
             common = {"trust_remote_code": False}  # A folder has no revision.
         transformer = load_backbone(transformer_class, location, dtype, common)
     tokenizer = transformer.tokenizer
     if tokenizer is None:
         raise CheckpointError(f"{source.name} has no tokenizer")
-    if source.gguf_file and source.folder:
-        forget_quantization(transformer.auto_model)
-        follow_gguf(tokenizer, tokenizer_settings(source.folder / source.gguf_file))
-    return transformer, tokenizer
-
-
-def loading_options(source: Source) -> dict[str, Any]:
-    """What transformers is told for model, tokenizer and configuration alike."""
-    # Said outright: where it isn't, a terminal's user is asked whether to run a repository's code.
-    options: dict[str, Any] = {"trust_remote_code": False}
-    if source.revision:
-        options["revision"] = source.revision
     if source.gguf_file:
-        options["gguf_file"] = source.gguf_file
-    return options
+        _forget_quantization(transformer.auto_model)
+    follow_gguf(tokenizer, source)
+    return transformer, tokenizer
 
 
 def dtype_to_load(source: Source, dtype: torch.dtype | str) -> torch.dtype | str:
@@ -68,9 +58,9 @@ def checked_loading(source: Source) -> Iterator[None]:
         CheckpointError: If transformers can't load it, or would draw some of its weights at random.
     """
     if TRANSFORMERS_MAJOR < 5 and not source.gguf_file:
-        refuse_rope_of_transformers_5(source)
+        _refuse_rope_of_transformers_5(source)
     try:
-        with watch_missing_weights() as missing:
+        with _watch_missing_weights() as missing:
             yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise CheckpointError(f"{source.name} can't be loaded: {error}") from error
@@ -82,20 +72,7 @@ def checked_loading(source: Source) -> Iterator[None]:
         )
 
 
-def follow_gguf(tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -> None:
-    """Have a GGUF file's tokenizer do as the file says.
-
-    transformers 4 always puts BOS in front, and may take BOS for EOS.
-    """
-    if settings.get("add_bos_token") is False:
-        add_no_special_tokens(tokenizer)
-    for name in ("bos_token", "eos_token"):
-        if f"{name}_id" in settings:
-            token = tokenizer.convert_ids_to_tokens(settings[f"{name}_id"])
-            setattr(tokenizer, name, token)
-
-
-def refuse_rope_of_transformers_5(source: Source) -> None:
+def _refuse_rope_of_transformers_5(source: Source) -> None:
     """Raise :class:`CheckpointError` for rotary settings that transformers 4 would leave unread."""
     content = source.read_json("config.json")
     for part in (content, content.get("text_config") or {}):
@@ -107,7 +84,7 @@ def refuse_rope_of_transformers_5(source: Source) -> None:
 
 
 @contextmanager
-def watch_missing_weights() -> Iterator[list[str]]:
+def _watch_missing_weights() -> Iterator[list[str]]:
     """Collect the names of weights that aren't in a checkpoint: of these there is only a log."""
     missing: list[str] = []
 
@@ -127,7 +104,7 @@ def watch_missing_weights() -> Iterator[list[str]]:
         log.setLevel(level)
 
 
-def forget_quantization(backbone: Any) -> None:
+def _forget_quantization(backbone: Any) -> None:
     """A model read from GGUF is dequantized, but still marked as quantized and won't be saved."""
     backbone.hf_quantizer = None
     backbone.is_quantized = False

@@ -41,10 +41,10 @@ def read_licence(source: Source) -> Licence:
         if source.gguf_file and source.folder:
             entry = open_gguf(Path(source.folder, source.gguf_file)).get_field("general.license")
             return Licence(entry.contents() if entry else None)
-        files = {name: read(source, name) for name in LICENCE_FILES if source.has(name)}
+        files = {name: _read(source, name) for name in LICENCE_FILES if source.has(name)}
         if not source.has("README.md"):
             return Licence(files=files)
-        card = read(source, "README.md").decode("utf-8", errors="replace")
+        card = _read(source, "README.md").decode("utf-8", errors="replace")
         with suppress(ValueError, TypeError, yaml.YAMLError):
             data: Any = ModelCard(card, ignore_metadata_errors=True).data
             return Licence(data.license, data.license_name, data.license_link, files)
@@ -52,7 +52,7 @@ def read_licence(source: Source) -> Licence:
     return Licence()
 
 
-def read(source: Source, filename: str) -> bytes:
+def _read(source: Source, filename: str) -> bytes:
     """A file's whole content."""
     with source.open(filename) as file:
         return file.read()

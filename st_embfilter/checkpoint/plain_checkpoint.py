@@ -9,8 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils.quantization_config import FineGrainedFP8Config, Mxfp4Config
 
-from st_embfilter.checkpoint.causal_config import is_multimodal, load_config
-from st_embfilter.checkpoint.source import Source
+from st_embfilter.checkpoint.causal_config import is_multimodal
+from st_embfilter.checkpoint.checkpoint import Checkpoint
 
 # These differ from the plain family only in how images are counted as positions, so on text alone
 # they are that family, which older releases and servers know as well.
@@ -26,7 +26,7 @@ IMAGE_ROPE_KEYS = ("mrope_section", "mrope_interleaved")
 
 @contextmanager
 def plain_checkpoint(
-    source: Source, dtype: torch.dtype | str, common: dict[str, Any]
+    checkpoint: Checkpoint, dtype: torch.dtype | str, common: dict[str, Any]
 ) -> Iterator[str]:
     """A folder or hub id from which the text model alone can be loaded, in plain numbers.
 
@@ -34,11 +34,11 @@ def plain_checkpoint(
     undo: then a temporary folder, which holds its text decoder and tokenizer.
 
     Args:
-        source: A causal language model, or a multimodal one with such a model inside.
+        checkpoint: A causal language model, or a multimodal one with such a model inside.
         dtype: The weights' dtype, or ``"auto"`` for the stored one.
         common: What transformers is told for model, tokenizer and configuration alike.
     """
-    config = None if source.gguf_file else load_config(source)
+    source, config = checkpoint.source, checkpoint.config
     undo = undoing_options(config)
     if config is None or not (is_multimodal(config) or undo):
         yield source.location
@@ -46,7 +46,7 @@ def plain_checkpoint(
     model: Any = AutoModel.from_pretrained(source.location, dtype=dtype, **common, **undo)
     tokenizer: Any = AutoTokenizer.from_pretrained(source.location, **common)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        plain_copy(text_decoder(model)).save_pretrained(folder)
+        _plain_copy(_text_decoder(model)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         del model
         yield folder
@@ -59,14 +59,14 @@ def undoing_options(config: Any) -> dict[str, Any]:
     return {"quantization_config": undo(dequantize=True)} if undo else {}
 
 
-def text_decoder(model: Any) -> PreTrainedModel:
+def _text_decoder(model: Any) -> PreTrainedModel:
     """The text decoder inside a model, without a head (Llama 4's has one)."""
     decoder = model.get_decoder()
     bare: PreTrainedModel = decoder.model if decoder.get_output_embeddings() else decoder
     return bare
 
 
-def plain_copy(decoder: PreTrainedModel) -> PreTrainedModel:
+def _plain_copy(decoder: PreTrainedModel) -> PreTrainedModel:
     """A model of the same weights, to be saved: of the plain family and not quantized."""
     settings = decoder.config.to_dict()
     settings.pop("quantization_config", None)

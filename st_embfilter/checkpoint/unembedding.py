@@ -23,6 +23,7 @@ from st_embfilter.checkpoint.safetensors_file import DTYPES, StoredTensor, read_
 from st_embfilter.checkpoint.source import ADAPTER_CONFIG, Source, adapter_error, resolve_source
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
 from st_embfilter.row_blocks import ahead
+from st_embfilter.spectral.spectrum import Spectrum
 
 # Enough for a matrix product to run at its full speed, and little next to d × d.
 BLOCK_ROWS = 1536
@@ -78,12 +79,18 @@ class Unembedding:
             CheckpointError: If files are missing, corrupt, truncated or not safetensors.
             MissingDependencyError: If the source is a GGUF file and ``gguf`` isn't installed.
         """
-        return cls.from_source(resolve_source(source, revision))
+        found = resolve_source(source, revision)
+        return cls.from_source(found, None if found.gguf_file else load_config(found))
 
     @classmethod
-    def from_source(cls, source: Source) -> "Unembedding":
-        """As :meth:`from_pretrained`, from a resolved source."""
-        return _from_gguf(source) if source.gguf_file else _from_safetensors(source)
+    def from_source(cls, source: Source, config: Any) -> "Unembedding":
+        """As :meth:`from_pretrained`, from a source that was found before.
+
+        Args:
+            source: Where the model is.
+            config: Its configuration, as ``load_config`` gives it; None of a GGUF file.
+        """
+        return _from_gguf(source) if source.gguf_file else _from_safetensors(source, config)
 
     @classmethod
     def from_word_embeddings(cls, source: Source) -> "Unembedding":
@@ -157,8 +164,14 @@ class RowBlocks:
         return self.unembedding.row_blocks(self.progress)
 
 
-def _from_safetensors(source: Source) -> Unembedding:
-    config = load_config(source)
+def compute_spectrum(unembedding: Unembedding, progress: bool = False) -> Spectrum:
+    """The spectrum of W_U with its provenance, on a GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    spectrum = Spectrum.from_row_blocks(RowBlocks(unembedding, progress), device=device)
+    return replace(spectrum, provenance=unembedding.provenance())
+
+
+def _from_safetensors(source: Source, config: Any) -> Unembedding:
     files = _tensor_files(source)
     name = find_head(source.name, list(files), config)
     return _from_tensor(source, files, name, getattr(config, "quantization_config", None) or {})

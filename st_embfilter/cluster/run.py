@@ -1,9 +1,9 @@
 """A corpus encoded, or its vectors filtered, by Ray Data: on all cores, GPUs or machines at hand.
 
 Ray Data has the workers, gives them parts, and gives a part again whose worker was lost. That
-nothing is written twice is :class:`~st_embfilter.cluster.parts.Output`'s: a part's file is named after
-the rows it is made of. Ray Data's own writer names files after the run, and so can't go on with
-what an earlier run has left.
+nothing is written twice is :class:`~st_embfilter.cluster.output.Output`'s: a part's file is named
+after the rows it is made of. Ray Data's own writer names files after the run, and so can't go on
+with what an earlier run has left.
 """
 
 import hashlib
@@ -24,10 +24,11 @@ try:
     import ray
     import ray.data
 
-    from st_embfilter.cluster.parts import Output, Part, cut
+    from st_embfilter.cluster.output import Output
+    from st_embfilter.cluster.parts import Part, cut
     from st_embfilter.cluster.tasks import DTYPES, Encoding, Filtering
     from st_embfilter.cluster.workers import Workers, connected, room
-    from st_embfilter.encoding.to_file import model_identity
+    from st_embfilter.encoding.loading import model_identity
     from st_embfilter.vectors.vector_filter import VectorFilter, as_filter
 except ImportError as error:
     raise MissingDependencyError(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from st_embfilter._version import __version__
-from st_embfilter.cluster.parts import Part, read_rows
+from st_embfilter.cluster.parts import Part, rows_of_part
 from st_embfilter.errors import DataError, MisuseError, NonFiniteError
-from st_embfilter.vectors.tables import ParquetTable
+from st_embfilter.vectors.parquet_file import ParquetTable
 from st_embfilter.vectors.transform import check_width
 from st_embfilter.vectors.vector_column import (
     METADATA_KEY,
@@ -94,9 +94,8 @@ class Encoding:
         """The model, loaded when a worker has its first part."""
         import torch
 
+        from st_embfilter.encoding.loading import check_prompt_name, load_model
         from st_embfilter.encoding.prefix_encoder import PrefixEncoder
-        from st_embfilter.encoding.to_file import check_prompt_name
-        from st_embfilter.pipeline.building import load_model
 
         dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
         model = load_model(self.model, self.dims, self.device, dtype)
@@ -112,7 +111,7 @@ class Encoding:
         """
         import pyarrow as pa
 
-        rows = pa.Table.from_batches(read_rows(table, part, part.rows), table.schema)
+        rows = pa.Table.from_batches(rows_of_part(table, part, part.rows), table.schema)
         texts = rows.column(self.column).to_pylist()
         if None in texts:
             raise DataError(
@@ -179,7 +178,7 @@ class Filtering:
 
         def batches() -> "Iterator[pa.RecordBatch]":
             first = part.first
-            for batch in read_rows(table, part, max(1, WRITE_BYTES // (4 * vectors.width))):
+            for batch in rows_of_part(table, part, max(1, WRITE_BYTES // (4 * vectors.width))):
                 raw = vectors.vectors(batch.column(position), first)
                 rows = self.rows(raw, path, first)
                 columns = batch.columns

@@ -3,25 +3,37 @@
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from st_embfilter.commands.common import DeviceOption, JsonOption, console, parse_dtype
-from st_embfilter.errors import MisuseError
+from st_embfilter.commands.options import (
+    DeviceOption,
+    JsonOption,
+    KeptOption,
+    RatioOption,
+    RevisionOption,
+    parse_band,
+    parse_dtype,
+)
+from st_embfilter.commands.terminal import console
+from st_embfilter.files import check_absent
+from st_embfilter.texts import read_sample
 
 
 def use_recipe(context: typer.Context, path: Path | None) -> Path | None:
-    """Take a recipe's entries for the options that aren't given."""
+    """Read a recipe, and take its entries for the options that aren't given."""
     if path is not None:
         from st_embfilter.artifact.recipes import read_recipe
 
-        build = read_recipe(path).build
-        context.default_map = {**build, "form": build.get("format")}
+        recipe = read_recipe(path)
+        context.default_map = {**recipe.build, "form": recipe.build.get("format")}
+        context.obj = recipe.card
     return path
 
 
 def build(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -30,16 +42,8 @@ def build(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder to make. It must not exist.")],
-    ratio: Annotated[
-        float | None,
-        typer.Option(
-            help="The filter ratio τ: of d dimensions, d // τ are kept. Default: 2.",
-            show_default=False,
-        ),
-    ] = None,
-    dims: Annotated[
-        int | None, typer.Option(help="The number of kept dimensions, instead of --ratio.")
-    ] = None,
+    ratio: RatioOption = None,
+    dims: KeptOption = None,
     band: Annotated[
         str,
         typer.Option(
@@ -86,9 +90,7 @@ def build(
     dtype: Annotated[
         str, typer.Option(help="The backbone's: auto (as stored), float32, bfloat16, float16.")
     ] = "auto",
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of a hub repository.")
-    ] = None,
+    revision: RevisionOption = None,
     thin: Annotated[
         bool,
         typer.Option(
@@ -124,42 +126,39 @@ def build(
 
     [dim]st-embfilter build HuggingFaceTB/SmolLM2-135M-Instruct --out smollm2-embedding[/dim]
     """
-    from st_embfilter.files import check_absent
-
     check_absent(out)
     started = time.monotonic()
     with console.status("Loading PyTorch and sentence-transformers"):
-        from st_embfilter.artifact.recipes import read_recipe
         from st_embfilter.artifact.saving import save_pretrained
         from st_embfilter.artifact.thin import check_base
-        from st_embfilter.checkpoint.source import resolve_source
-        from st_embfilter.inspection.token_distribution import read_texts
-        from st_embfilter.pipeline.building import build_model, load_or_compute_spectrum
+        from st_embfilter.checkpoint.checkpoint import find_checkpoint
+        from st_embfilter.checkpoint.gguf_file import parsed_once
+        from st_embfilter.pipeline.building import (
+            BuildChoices,
+            build_pipeline,
+            load_or_compute_spectrum,
+        )
+        from st_embfilter.pipeline.prompts import resolve_prompts
+        from st_embfilter.spectral.bands import BandChoice
 
-    if thin:
-        check_base(resolve_source(source, revision))  # Before minutes of work.
-
-    console.print(f"Building an embedding model of [bold]{source}[/bold]")
-    model = build_model(
-        source,
-        ratio=ratio,
-        k=dims,
-        band=parse_band(band),
-        seed=seed,
-        calibration=list(read_texts(calibration)) if calibration else None,
-        prompt=prompt,
-        query_prompt=query_prompt,
-        document_prompt=document_prompt,
+    choices = BuildChoices(
+        band=BandChoice(ratio, dims, parse_band(band), seed),
+        prompts=resolve_prompts(prompt, query_prompt, document_prompt),
         format=form,
         max_seq_length=max_seq_length,
         dtype=parse_dtype(dtype),
         device=device,
-        revision=revision,
-        spectrum=load_or_compute_spectrum(source, revision, spectrum) if spectrum else None,
-        progress=True,
+        calibration=list(read_sample(calibration)) if calibration else None,
     )
+    with parsed_once():
+        checkpoint = find_checkpoint(source, revision)
+        if thin:
+            check_base(checkpoint)  # Before minutes of work.
+        console.print(f"Building an embedding model of [bold]{source}[/bold]")
+        kept = load_or_compute_spectrum(checkpoint.unembedding, spectrum) if spectrum else None
+        model = build_pipeline(checkpoint, choices, kept, progress=True)
     console.print("Writing the artifact, with probe embeddings")
-    save_pretrained(model, out, thin=thin, facts=read_recipe(recipe).card if recipe else None)
+    save_pretrained(model, out, thin=thin, facts=context.obj if recipe else None)
     filter_module = model[2]
     result = {
         "path": str(out),
@@ -176,13 +175,3 @@ def build(
     )
     if as_json:
         print(json.dumps(result))
-
-
-def parse_band(band: str) -> Any:
-    """A band's name, or a list of indices."""
-    if not band[:1].isdigit():
-        return band
-    try:
-        return [int(index) for index in band.split(",")]
-    except ValueError:
-        raise MisuseError(f"--band {band}: give a name, or indices as 3,4,5") from None

@@ -7,15 +7,16 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from st_embfilter.commands.common import (
+from st_embfilter.commands.options import (
     BatchSizeOption,
     DimsOption,
     DtypeOption,
+    FilterOption,
     JsonOption,
     NormalizeOption,
     PromptNameOption,
-    console,
 )
+from st_embfilter.commands.terminal import console
 
 app = typer.Typer(
     help="Encode or transform a corpus with Ray: several processes, GPUs or machines.",
@@ -68,7 +69,8 @@ def encode(
 
     [dim]st-embfilter ray encode smollm2-embedding texts/ --out embedded/ --column text[/dim]
     """
-    from st_embfilter.cluster.run import Workers, encode_corpus
+    from st_embfilter.cluster.run import encode_corpus
+    from st_embfilter.cluster.workers import Workers
 
     stdout = take_stdout()
     manifest = encode_corpus(
@@ -90,9 +92,7 @@ def encode(
 @app.command()
 def transform(
     source: Corpus,
-    filter: Annotated[
-        str, typer.Option(help="The artifact with the filter: a folder, or a model on the hub.")
-    ],
+    filter: FilterOption,
     out: Out,
     column: Annotated[str, typer.Option(help="The column of raw embeddings.")],
     dims: DimsOption = None,
@@ -109,7 +109,8 @@ def transform(
 
     [dim]st-embfilter ray transform raw/ --filter smollm2-embedding --out new/ --column raw[/dim]
     """
-    from st_embfilter.cluster.run import Workers, transform_corpus
+    from st_embfilter.cluster.run import transform_corpus
+    from st_embfilter.cluster.workers import Workers
 
     stdout = take_stdout()
     manifest = transform_corpus(

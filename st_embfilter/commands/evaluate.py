@@ -10,15 +10,14 @@ from typing import Annotated, Literal
 import typer
 from rich.markdown import Markdown
 
-from st_embfilter.commands.common import (
+from st_embfilter.commands.options import (
     DeviceOption,
     JsonOption,
-    console,
-    import_mteb,
     split,
 )
-from st_embfilter.commands.encode import read_lines
+from st_embfilter.commands.terminal import console, import_mteb
 from st_embfilter.errors import DataError, MisuseError
+from st_embfilter.texts import read_lines
 
 
 def evaluate(
@@ -116,7 +115,7 @@ def evaluate(
         out,
         ratios=[parse_ratio(ratio) for ratio in split(ratios)],
         against=compared,
-        sample=FitSample(read_lines(str(fit)), fit.name) if fit else None,
+        sample=FitSample(read_lines(fit), fit.name) if fit else None,
         paper=protocol == "paper",
         batch_size=batch_size,
         device=device,

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from st_embfilter.commands.common import JsonOption, console
+from st_embfilter.commands.options import (
+    JsonOption,
+)
+from st_embfilter.commands.terminal import console
 
 
 def export(

@@ -8,8 +8,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from st_embfilter.commands.build import parse_band
-from st_embfilter.commands.common import DeviceOption, JsonOption, console
+from st_embfilter.commands.options import (
+    DeviceOption,
+    JsonOption,
+    KeptOption,
+    RatioOption,
+    RevisionOption,
+    parse_band,
+)
+from st_embfilter.commands.terminal import console
+from st_embfilter.files import check_absent
 
 MOST_TEXTS = 500
 
@@ -31,12 +39,8 @@ def inspect(
             "from the model itself, with no context."
         ),
     ] = None,
-    ratio: Annotated[
-        float | None, typer.Option(help="The filter ratio τ. Default: 2.", show_default=False)
-    ] = None,
-    dims: Annotated[
-        int | None, typer.Option(help="The number of kept dimensions, instead of --ratio.")
-    ] = None,
+    ratio: RatioOption = None,
+    dims: KeptOption = None,
     band: Annotated[
         str, typer.Option(help="As for build: edge, head, tail, mid, random, or 3,4,5.")
     ] = "edge",
@@ -51,9 +55,7 @@ def inspect(
             "spells it, or a list of counts by id."
         ),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of a hub repository.")
-    ] = None,
+    revision: RevisionOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,21 +67,18 @@ def inspect(
 
     [dim]st-embfilter inspect HuggingFaceTB/SmolLM2-135M-Instruct --out report[/dim]
     """
-    from st_embfilter.files import check_absent
-
     check_absent(out)
     with console.status("Loading PyTorch and sentence-transformers"):
         from st_embfilter.inspection.page import write_report
         from st_embfilter.inspection.run import run_inspection
+        from st_embfilter.spectral.bands import BandChoice
 
     inspection = run_inspection(
         source,
         texts=texts,
         table=tokens,
         most_texts=MOST_TEXTS,
-        ratio=ratio,
-        k=dims,
-        band=parse_band(band),
+        choice=BandChoice(ratio, dims, parse_band(band)),
         prompt=prompt,
         revision=revision,
         device=device,

@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
-from st_embfilter.commands.common import JsonOption, console, import_mteb, split
+from st_embfilter.commands.options import (
+    JsonOption,
+    split,
+)
+from st_embfilter.commands.terminal import console, import_mteb
 from st_embfilter.errors import MisuseError
 
 
@@ -35,7 +39,7 @@ def leaderboard(
         import_mteb()
         from st_embfilter.evaluation.embedder import load_evaluated
         from st_embfilter.evaluation.leaderboard import write_submission
-        from st_embfilter.hub.upload import release_date
+        from st_embfilter.hub.download import release_date
 
         evaluated = load_evaluated(model)
         submission = write_submission(

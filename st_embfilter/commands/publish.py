@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from st_embfilter.commands.common import JsonOption, console
+from st_embfilter.commands.options import (
+    JsonOption,
+)
+from st_embfilter.commands.terminal import console
 
 
 def publish(

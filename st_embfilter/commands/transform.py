@@ -7,7 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from st_embfilter.commands.common import JsonOption, console
+from st_embfilter.commands.options import (
+    DimsOption,
+    FilterOption,
+    JsonOption,
+    NormalizeOption,
+)
+from st_embfilter.commands.terminal import console
 
 
 def transform(
@@ -19,13 +25,9 @@ def transform(
             metavar="IN",
         ),
     ],
-    filter: Annotated[
-        str, typer.Option(help="The artifact with the filter: a folder, or a model on the hub.")
-    ],
+    filter: FilterOption,
     out: Annotated[Path, typer.Option(help="The output, of the same format.")],
-    dims: Annotated[
-        int | None, typer.Option(help="Keep the first so many dimensions: a larger τ.")
-    ] = None,
+    dims: DimsOption = None,
     dtype: Annotated[
         Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"],
         typer.Option(
@@ -33,9 +35,7 @@ def transform(
             "transformers': FAISS takes uint8 and ubinary (packed bits), usearch int8 and binary."
         ),
     ] = "float32",
-    normalize: Annotated[
-        bool, typer.Option(help="Scale filtered vectors to length 1, for inner products.")
-    ] = False,
+    normalize: NormalizeOption = False,
     nan: Annotated[
         Literal["fail", "keep", "drop"],
         typer.Option(help="Rows with NaN or infinity: an error, rows of NaN, or left out."),

@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from st_embfilter.commands.common import JsonOption, console, fail
+from st_embfilter.commands.options import (
+    JsonOption,
+)
+from st_embfilter.commands.terminal import console, fail
 
 
 def verify(
@@ -48,7 +51,8 @@ def verify(
     """
     with console.status("Loading PyTorch and sentence-transformers"):
         from st_embfilter.artifact.server import check_server
-        from st_embfilter.artifact.verification import artifact_folder, run_checks
+        from st_embfilter.artifact.verification import run_checks
+        from st_embfilter.hub.download import artifact_folder
 
     folder = artifact_folder(artifact)  # A download shows its own progress.
     with console.status("Checking"):

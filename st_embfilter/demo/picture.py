@@ -16,7 +16,7 @@ from st_embfilter.artifact.spectrum_picture import draw_spectrum
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from st_embfilter.demo.demo import LensRow, SearchRow
+    from st_embfilter.demo.comparison import LensRow, SearchRow
 
 RAW, WORSE = "#8a8a8a", "#c2410c"
 

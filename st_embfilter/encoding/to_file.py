@@ -2,20 +2,22 @@
 
 import hashlib
 import json
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from st_embfilter.encoding.loading import check_prompt_name
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
-from st_embfilter.errors import MisuseError, OutputWriteError
-from st_embfilter.files import check_absent
-from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.files import check_absent, rename_to_absent, writing
+from st_embfilter.job_state import JobState
+from st_embfilter.row_file import RowFile
 
 # So much work a kill may cost.
 CHUNK_BATCHES = 32
+DTYPE = np.dtype(np.float32)
 
 
 def encode_to_file(
@@ -53,21 +55,27 @@ def encode_to_file(
     """
     path = Path(path).absolute()
     check_absent(path)
-    partial = path.with_name(f".{path.name}.partial")
-    state = path.with_name(f".{path.name}.progress")
     check_prompt_name(model, prompt_name)
+    partial = path.with_name(f".{path.name}.partial")
     settings = [job, normalize, prompt_name, texts]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-    encoder = PrefixEncoder(model)
-    try:
+    state = JobState(path.with_name(f".{path.name}.progress"), digest)
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = rows_done(state, partial, digest)
-        if not done:
+        left = state.left() if partial.is_file() else None
+        if left is None or "width" not in left:
             # It would speak of rows that this job is about to write over.
-            state.unlink(missing_ok=True)
-        rows: np.memmap | None = np.load(partial, mmap_mode="r+") if done else None
-        chunk = CHUNK_BATCHES * batch_size
-        with tqdm(total=len(texts), initial=done, desc="Encoding", unit="text") as bar:
+            state.remove()
+            left = {"rows": 0}
+        done = int(left["rows"])
+        with ExitStack() as stack:
+            bar = stack.enter_context(
+                tqdm(total=len(texts), initial=done, desc="Encoding", unit="text")
+            )
+            rows: RowFile | None = None
+            if done:
+                rows = stack.enter_context(RowFile(partial, DTYPE, left["width"], done))
+            encoder, chunk = PrefixEncoder(model), CHUNK_BATCHES * batch_size
             for first in range(done, len(texts), chunk):
                 embeddings = encoder.encode(
                     texts[first : first + chunk],
@@ -76,47 +84,14 @@ def encode_to_file(
                     prompt_name=prompt_name,
                 )
                 if rows is None:
-                    shape = (len(texts), embeddings.shape[1])
-                    rows = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-                rows[first : first + len(embeddings)] = embeddings
-                rows.flush()
-                write_state(state, digest, first + len(embeddings))
+                    width = embeddings.shape[1]
+                    rows = stack.enter_context(RowFile(partial, DTYPE, width, 0))
+                rows.append(embeddings)
+                rows.sync()
+                state.save({"rows": first + len(embeddings), "width": rows.width})
                 bar.update(len(embeddings))
-        assert rows is not None
-        check_absent(path)
-        os.rename(partial, path)
-        state.unlink()
-    except OSError as error:
-        if isinstance(error, FileExistsError):
-            raise
-        raise OutputWriteError(f"{path} could not be written: {error}") from error
-    return rows.shape[0], rows.shape[1]
-
-
-def check_prompt_name(model: SentenceTransformer, prompt_name: str | None) -> None:
-    """Raise :class:`MisuseError` if the model has no prompt of a name."""
-    if prompt_name is not None and prompt_name not in model.prompts:
-        names = ", ".join(model.prompts) or "none"
-        raise MisuseError(f"the model has no prompt of the name {prompt_name!r} (it has: {names})")
-
-
-def model_identity(model: str) -> str:
-    """What tells a model from every other: an artifact's manifest, else its name."""
-    manifest = Path(model, PROVENANCE_FILE)
-    return manifest.read_text(encoding="utf-8") if manifest.is_file() else model
-
-
-def rows_done(state: Path, partial: Path, digest: str) -> int:
-    """How many rows an interrupted call of the same job has left, 0 if none."""
-    try:
-        left = json.loads(state.read_text())
-    except (OSError, ValueError):
-        return 0
-    return int(left["rows"]) if left.get("job") == digest and partial.is_file() else 0
-
-
-def write_state(state: Path, digest: str, rows: int) -> None:
-    """Say how far the job is, in one step that a kill can't cut in two."""
-    fresh = state.with_name(f"{state.name}.new")
-    fresh.write_text(json.dumps({"job": digest, "rows": rows}))
-    fresh.replace(state)
+            assert rows is not None
+            rows.finish(len(texts))
+        rename_to_absent(partial, path)
+        state.remove()
+    return len(texts), rows.width

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +14,14 @@ from torch import nn
 from tqdm import tqdm
 
 from st_embfilter._compat import Dense
-from st_embfilter.artifact.verification import artifact_folder
+from st_embfilter.encoding.loading import load_model, without_filter
 from st_embfilter.encoding.prefix_encoder import Embeddings, PrefixEncoder, Role
 from st_embfilter.errors import MisuseError, NonFiniteError
 from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore, Keys
 from st_embfilter.files import digest_file
+from st_embfilter.hub.download import artifact_folder
+from st_embfilter.layout.manifest import Manifest
 from st_embfilter.layout.names import PROVENANCE_FILE
-from st_embfilter.pipeline.building import load_model
 
 # A prompt is computed once for so many batches, and so many a kill may cost.
 BATCHES_AT_ONCE = 4
@@ -41,7 +41,7 @@ class Evaluated:
         folder: Its files.
         model: The whole model.
         filter: The filter at its end, or None if it is not an artifact of this package.
-        manifest: The content of an artifact's ``embfilter.json``, else empty.
+        manifest: An artifact's, else None.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Evaluated:
     folder: Path
     model: SentenceTransformer
     filter: nn.Module | None
-    manifest: dict[str, Any]
+    manifest: Manifest | None
 
     @property
     def matrix(self) -> Embeddings | None:
@@ -63,12 +63,7 @@ class Evaluated:
         """The model without its filter: the raw embeddings of the language model."""
         if self.filter is None:
             return self.model
-        return SentenceTransformer(
-            modules=list(self.model)[:-1],
-            device=str(self.model.device),
-            prompts=dict(self.model.prompts),  # type: ignore[arg-type]
-            default_prompt_name=self.model.default_prompt_name,
-        )
+        return without_filter(self.model)
 
     def apply_filter(self, raw: Embeddings) -> Embeddings:
         """What the whole model makes of raw embeddings ``(n, d)``, in the dtype it runs in."""
@@ -108,10 +103,10 @@ def load_evaluated(
     model = load_model(folder, device=device)
     if max_seq_length is not None:
         model.max_seq_length = max_seq_length
-    manifest: dict[str, Any] = {}
+    manifest = None
     last = list(model)[-1]
     if (folder / PROVENANCE_FILE).is_file() and isinstance(last, Dense):
-        manifest = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        manifest = Manifest.read(folder)
     return Evaluated(label, revision, folder, model, last if manifest else None, manifest)
 
 

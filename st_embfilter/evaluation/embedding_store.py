@@ -8,6 +8,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from st_embfilter.errors import CheckpointError, MisuseError, OutputWriteError
+from st_embfilter.files import replace_file
 
 KEY_BYTES = 16
 Keys = NDArray[np.bytes_]
@@ -106,9 +107,8 @@ class EmbeddingStore:
     def _check_width(self) -> None:
         header = self.folder / "store.json"
         if not header.exists():
-            fresh = header.with_suffix(".new")
-            fresh.write_text(json.dumps({"width": self.width, "dtype": "float32"}))
-            fresh.replace(header)
+            with replace_file(header) as fresh:
+                fresh.write_text(json.dumps({"width": self.width, "dtype": "float32"}))
         found = json.loads(header.read_text()).get("width")
         if found != self.width:
             raise CheckpointError(

@@ -19,7 +19,8 @@ from st_embfilter.evaluation.mteb_run import EMBEDDINGS, Run
 from st_embfilter.evaluation.score_picture import draw_scores
 from st_embfilter.evaluation.scores import Score, as_csv, as_json, card_results, collect
 from st_embfilter.evaluation.tables import markdown, summary
-from st_embfilter.files import replace_file
+from st_embfilter.files import replace_file, writing
+from st_embfilter.layout.manifest import Manifest
 
 RATIOS = (1, 2, 4, 8)
 # Of the reference's code.
@@ -93,7 +94,7 @@ def evaluate(
     scores: list[Score] = []
     failures: dict[str, str] = {}
     about: list[dict[str, str]] = []
-    manifests: dict[str, dict[str, Any]] = {}
+    manifests: dict[str, Manifest] = {}
     for name in (*models, *others):
         # One after the other: two language models at a time may be too much.
         alone = name in others
@@ -143,7 +144,7 @@ def write_reports(
     out: Path,
     scores: Sequence[Score],
     facts: dict[str, Any],
-    manifests: dict[str, dict[str, Any]],
+    manifests: dict[str, Manifest],
 ) -> None:
     """Tables and plot, in the place of an earlier run's."""
     texts = {
@@ -155,10 +156,10 @@ def write_reports(
         results = card_results([s for s in scores if s.model == model], manifest, facts)
         texts[f"card-{model.rpartition('/')[2]}.json"] = json.dumps(results, indent=1) + "\n"
     for name, text in texts.items():
-        with replace_file(out / name) as fresh:
+        with writing(out), replace_file(out / name) as fresh:
             fresh.write_text(text, encoding="utf-8")
     if scores:
-        with replace_file(out / "scores.png") as fresh:
+        with writing(out), replace_file(out / "scores.png") as fresh:
             draw_scores(scores, fresh)
 
 
@@ -166,7 +167,7 @@ def describe_model(evaluated: Evaluated) -> dict[str, str]:
     """What the tables say of a model."""
     manifest = evaluated.manifest
     limit = f"at most {evaluated.model.max_seq_length} tokens"
-    what = f"prompt `{manifest['prompt']}`, {manifest['form']}" if manifest else "as it is"
+    what = f"prompt `{manifest.prompt}`, {manifest.form}" if manifest else "as it is"
     return {
         "name": evaluated.name,
         "revision": evaluated.revision,

@@ -75,7 +75,7 @@ def task_of_mteb(folder: Path, languages: Sequence[str]) -> AbsTask:
     files = {split: folder / f"{split}.jsonl" for split in splits}
 
     def read() -> Any:
-        rows = DatasetDict({split: read_rows(path, columns) for split, path in files.items()})
+        rows = DatasetDict({split: read_json_lines(path, columns) for split, path in files.items()})
         return {subset: rows} if task.metadata.is_multilingual else rows
 
     local = local_task(type(task), task.metadata, files, read)
@@ -112,7 +112,7 @@ def other_task(folder: Path, languages: Sequence[str]) -> AbsTask:
         }
 
     def read() -> Any:
-        rows = {split: read_rows(path, columns) for split, path in files.items()}
+        rows = {split: read_json_lines(path, columns) for split, path in files.items()}
         return {"default": DatasetDict(rows)}
 
     metadata = new_metadata(folder.name, type_name, metric, languages)
@@ -129,7 +129,7 @@ def retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
 
     def read() -> Any:
         parts = {
-            part: read_rows(files[part], ("_id", "text")).rename_column("_id", "id")
+            part: read_json_lines(files[part], ("_id", "text")).rename_column("_id", "id")
             for part in ("corpus", "queries")
         }
         relevant = read_judgements(files[TEST])
@@ -142,7 +142,7 @@ def retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
     metadata = new_metadata(folder.name, "Retrieval", "ndcg_at_10", languages)
     task = local_task(AbsTaskRetrieval, metadata, files, read)
     judged = read_judgements(files[TEST])
-    if unknown := judged.keys() - set(read_rows(files["queries"], ("_id",))["_id"]):
+    if unknown := judged.keys() - set(read_json_lines(files["queries"], ("_id",))["_id"]):
         # As where judgements name queries by their place, and queries have other numbers.
         task.note = (  # type: ignore[attr-defined]
             f"{len(unknown)} of {len(judged)} judged queries are not in {files['queries'].name}: "
@@ -204,7 +204,7 @@ def new_metadata(name: str, type_name: str, metric: str, languages: Sequence[str
     )
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Dataset:
+def read_json_lines(path: Path, columns: Sequence[str]) -> Dataset:
     """A file of JSON lines, mapped from disk.
 
     Raises:

@@ -139,11 +139,10 @@ def make_methods(
             f"give a larger τ, or build it with --ratio 1"
         )
     # Of other bands the first numbers are no band.
-    if evaluated.manifest.get("band", "edge") not in NESTED and any(
-        k not in (own, width) for k in sizes
-    ):
+    manifest = evaluated.manifest
+    if manifest and manifest.band not in NESTED and any(k not in (own, width) for k in sizes):
         raise MisuseError(
-            f"{evaluated.name} keeps the {evaluated.manifest['band']} band, which gives no other τ "
+            f"{evaluated.name} keeps the {manifest.band} band, which gives no other τ "
             f"than its own, {width / own:g}"
         )
     if unknown := sorted(set(baselines) - set(BASELINES)):
@@ -170,7 +169,7 @@ def raw_method(evaluated: Evaluated, width: int) -> Method:
     matrix = evaluated.matrix
     if matrix is None:
         return Method(RAW, width, {}, unchanged)
-    if len(evaluated.manifest.get("indices", [])) == width:
+    if evaluated.manifest and len(evaluated.manifest.indices or ()) == width:
         return Method(RAW, width, {}, evaluated.apply_filter)
     return Method(RAW, width, {"method": RAW}, unchanged)
 
@@ -229,7 +228,8 @@ def directions(evaluated: Evaluated, band: str, k: int) -> Embeddings:
     Raises:
         MisuseError: If the artifact doesn't hold all directions.
     """
-    matrix, indices = evaluated.matrix, evaluated.manifest.get("indices", [])
+    matrix = evaluated.matrix
+    indices = evaluated.manifest.indices or [] if evaluated.manifest else []
     if matrix is None or len(indices) != matrix.shape[1]:
         raise MisuseError(
             f"the {band} band needs all singular directions, which {evaluated.name} does not "

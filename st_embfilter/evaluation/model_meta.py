@@ -33,7 +33,6 @@ def make_meta(evaluated: Evaluated) -> ModelMeta:
     licence = card.get("license")
     parameters = list(model.parameters())
     backbone: Any = model[0]
-    width = len(manifest["singular_values"]) if manifest else None
     facts: dict[str, Any] = {
         "loader": SentenceTransformerEncoderWrapper,
         "name": evaluated.name,
@@ -48,11 +47,11 @@ def make_meta(evaluated: Evaluated) -> ModelMeta:
         "license": licence if licence in get_args(Licenses) else card.get("license_link"),
         "adapted_from": base if isinstance(base := card.get("base_model"), str) else None,
     }
-    if manifest and width:
-        sizes = {manifest["k"], *(width // ratio for ratio in RATIOS)}
+    if manifest:
+        sizes = {manifest.k, *(manifest.width // ratio for ratio in RATIOS)}
         facts |= {
             "n_embedding_parameters": backbone.auto_model.get_input_embeddings().weight.numel(),
-            "embed_dim": sorted((k for k in sizes if 0 < k <= manifest["k"]), reverse=True),
+            "embed_dim": sorted((k for k in sizes if 0 < k <= manifest.k), reverse=True),
             "training_datasets": set(),
             "citation": PAPER_CITATION,
         }

@@ -17,7 +17,7 @@ from mteb.results import TaskResult
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from st_embfilter.files import replace_file
+from st_embfilter.files import replace_file, writing
 
 Array = NDArray[np.float64]
 # By split and subset: rows of numbers, a column an item.
@@ -115,7 +115,7 @@ def save_outcome(path: Path, outcome: Outcome | None, metric: str) -> None:
     content: dict[str, Any] = {
         part.replace("/", "|"): items for part, items in (outcome or {}).items()
     }
-    with replace_file(path) as fresh, fresh.open("wb") as file:
+    with writing(path), replace_file(path) as fresh, fresh.open("wb") as file:
         np.savez_compressed(file, metric=np.array(metric), **content)
 
 

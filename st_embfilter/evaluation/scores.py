@@ -15,6 +15,7 @@ from st_embfilter.evaluation.methods import FILTER, RAW, Method
 from st_embfilter.evaluation.mteb_run import Run
 from st_embfilter.evaluation.outcomes import interval, load_outcome, resampled_scores
 from st_embfilter.evaluation.task_lists import LOCAL
+from st_embfilter.layout.manifest import Manifest
 
 # In the order and with the names of the paper's Table 1.
 CATEGORIES = {
@@ -131,7 +132,7 @@ def columns(scores: Sequence[Score]) -> dict[tuple[str, str, int], list[Score]]:
 
 
 def card_results(
-    scores: Sequence[Score], manifest: dict[str, Any], about: dict[str, Any]
+    scores: Sequence[Score], manifest: Manifest, about: dict[str, Any]
 ) -> dict[str, Any]:
     """An artifact's own scores as its model card takes them (``card: results`` of a recipe).
 
@@ -144,7 +145,8 @@ def card_results(
     return {
         "command": about["command"],
         "machine": about["machine"],
-        **{key: manifest[key] for key in (*MEASURED_OF, "calibration") if key in manifest},
+        **{key: getattr(manifest, key) for key in MEASURED_OF},
+        **({"calibration": manifest.calibration} if manifest.calibration else {}),
         "tasks": [
             {
                 "name": task["name"],

@@ -32,10 +32,10 @@ def hub_errors(name: str, kind: type[EmbFilterError] = HubError) -> Iterator[Non
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         # An upload's failure comes wrapped, once for the file and once for the thread.
         cause: BaseException = error
-        while cause.__cause__ and not answered(cause):
+        while cause.__cause__ and not _answered(cause):
             cause = cause.__cause__
-        if answered(cause):
-            raise kind(f"{name}: {refusal(name, cause)}") from error
+        if _answered(cause):
+            raise kind(f"{name}: {_refusal(name, cause)}") from error
         if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
             raise OutputWriteError(f"{name}: a file failed on this machine: {error}") from error
         if isinstance(error, ValueError):
@@ -43,12 +43,12 @@ def hub_errors(name: str, kind: type[EmbFilterError] = HubError) -> Iterator[Non
         raise kind(f"{name}: the hub can't be reached: {cause or repr(cause)}") from error
 
 
-def answered(error: BaseException) -> bool:
+def _answered(error: BaseException) -> bool:
     """Whether an error is an answer of the hub, and not the lack of one."""
     return getattr(error, "response", None) is not None
 
 
-def refusal(name: str, error: Any) -> str:
+def _refusal(name: str, error: Any) -> str:
     """What the hub's answer means."""
     if isinstance(error, GatedRepoError):
         return "access to it has to be asked for on its page on the hub (it is gated); then log in"

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: a folder goes up in one commit, a revision comes down, errors say why.
+"""What goes to the hub: a folder, in one commit.
 
 What holds for the protocol holds here: files of a commit appear together or not at all. Large
 files are sent ahead of it, and those that the hub already has are not sent again, so that an
@@ -16,7 +16,6 @@ from huggingface_hub import (
     HfApi,
     ModelCard,
     get_token,
-    snapshot_download,
 )
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -31,10 +30,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # the second 
 
 from st_embfilter.errors import HubError, MisuseError, SourceNotFoundError
 from st_embfilter.hub.errors import LOG_IN, hub_errors
-from st_embfilter.layout.names import PROVENANCE_FILE, REPOSITORY
+from st_embfilter.layout.names import CARD, PROVENANCE_FILE, REPOSITORY
 
 # What the hub itself, or a person who reserved the name, puts into a repository.
-NOBODYS_FILES = (".gitattributes", ".gitignore", "README.md", "LICENSE")
+NOBODYS_FILES = (".gitattributes", ".gitignore", CARD, "LICENSE")
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def plan_upload(
     files = {
         file.relative_to(folder).as_posix(): file.stat().st_size
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not is_hidden(file.relative_to(folder))
+        if file.is_file() and not _is_hidden(file.relative_to(folder))
     }
     api = HfApi(token=token)
     with hub_errors(repo_id):
@@ -137,7 +136,7 @@ def plan_upload(
     return Plan(repo_id, files, deleted, True, head, private, revision)
 
 
-def is_hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     """Whether a file is not part of what is published: ``.git``, ``.cache``, ``.DS_Store``."""
     return any(part.startswith(".") for part in path.parts)
 
@@ -160,16 +159,16 @@ def upload(
     api, repo_id = HfApi(token=token), plan.repo_id
     with hub_errors(repo_id):
         # First of all, as it is checked without a repository.
-        check_card(folder, api.endpoint)
+        _check_card(folder, api.endpoint)
         if not plan.exists:
-            create_repository(api, repo_id, plan.private)
+            _create_repository(api, repo_id, plan.private)
         if plan.revision is not None and plan.head is None:
             api.create_branch(repo_id, branch=plan.revision, exist_ok=True)
         commit = api.create_commit(
             repo_id,
             [
                 *(
-                    CommitOperationAdd(name, content_of(folder, name, repo_id))
+                    CommitOperationAdd(name, _content_of(folder, name, repo_id))
                     for name in plan.files
                 ),
                 *(CommitOperationDelete(name) for name in plan.deleted),
@@ -182,16 +181,16 @@ def upload(
     return Published(repo_id, commit.oid, commit.commit_url, commit.pr_url)
 
 
-def content_of(folder: Path, name: str, repo_id: str) -> Path | bytes:
+def _content_of(folder: Path, name: str, repo_id: str) -> Path | bytes:
     """A file as it is published: the model card with the repository's name in it."""
-    if name != "README.md":
+    if name != CARD:
         return folder / name
     return (folder / name).read_text(encoding="utf-8").replace(REPOSITORY, repo_id).encode()
 
 
-def check_card(folder: Path, endpoint: str) -> None:
+def _check_card(folder: Path, endpoint: str) -> None:
     """Have the hub check the model card's front matter, without a repository."""
-    path = folder / "README.md"
+    path = folder / CARD
     try:
         card = ModelCard.load(path)
     except (ValueError, TypeError, yaml.YAMLError) as error:
@@ -206,7 +205,7 @@ def check_card(folder: Path, endpoint: str) -> None:
     hf_raise_for_status(response)
 
 
-def create_repository(api: HfApi, repo_id: str, private: bool) -> None:
+def _create_repository(api: HfApi, repo_id: str, private: bool) -> None:
     """Create a model repository that wasn't seen before."""
     try:
         api.create_repo(repo_id, private=private)
@@ -216,39 +215,3 @@ def create_repository(api: HfApi, repo_id: str, private: bool) -> None:
         raise HubError(
             f"{repo_id} is taken, by a repository that this token may not see: choose another name"
         ) from error
-
-
-def download(name: str) -> Path:
-    """The folder of a repository's files, in the local cache.
-
-    Args:
-        name: ``org/name``, or ``org/name@revision`` with a branch, tag or commit.
-
-    Raises:
-        SourceNotFoundError: If it is not there, or the hub can't be reached or refuses it.
-        OutputWriteError: If the disk is full.
-    """
-    repo_id, _, revision = name.partition("@")
-    with hub_errors(name, SourceNotFoundError):
-        return Path(snapshot_download(repo_id, revision=revision or None))
-
-
-def newest_revision(repo_id: str) -> str | None:
-    """The commit that a repository's ``main`` is at.
-
-    Raises:
-        HubError: If it isn't there, or the hub can't be reached.
-    """
-    with hub_errors(repo_id):
-        return HfApi().model_info(repo_id).sha
-
-
-def release_date(repo_id: str, revision: str) -> str | None:
-    """The day of a commit, as ``2026-11-21``, if the hub says.
-
-    Raises:
-        HubError: If it isn't there, or the hub can't be reached.
-    """
-    with hub_errors(repo_id):
-        changed = HfApi().model_info(repo_id, revision=revision).last_modified
-    return changed.date().isoformat() if changed else None

@@ -1,13 +1,15 @@
 """From a model's name to the figures of its report."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from st_embfilter.checkpoint.gguf_file import parsed_once
-from st_embfilter.checkpoint.language_model import load_language_model, load_tokenizer
+from st_embfilter.checkpoint.language_model import load_language_model
+from st_embfilter.checkpoint.tokenizer import load_tokenizer
+from st_embfilter.checkpoint.unembedding import compute_spectrum
 from st_embfilter.errors import MisuseError
 from st_embfilter.inspection.figures import Inspection
 from st_embfilter.inspection.measuring import FREQUENT_PART, inspect
@@ -16,11 +18,10 @@ from st_embfilter.inspection.token_distribution import (
     count_tokens,
     next_token_distribution,
     read_table,
-    read_texts,
-    smooth,
+    smoothed_log,
 )
-from st_embfilter.pipeline.filter_module import compute_spectrum
-from st_embfilter.spectral.bands import BandName
+from st_embfilter.spectral.bands import BandChoice
+from st_embfilter.texts import read_sample
 
 SAMPLE_TEXTS = Path(__file__).with_name("sample_texts.txt")
 
@@ -31,9 +32,7 @@ def run_inspection(
     texts: Path | None,
     table: Path | None,
     most_texts: int,
-    ratio: float | None,
-    k: int | None,
-    band: BandName | Sequence[int],
+    choice: BandChoice,
     prompt: str | None,
     revision: str | None,
     device: str | None,
@@ -47,9 +46,7 @@ def run_inspection(
         table: The tokens' frequencies. By default they are counted in ``texts``, or if these aren't
             given, the language model's own.
         most_texts: So many are embedded, the first ones.
-        ratio: As the following in :func:`st_embfilter.build_model`.
-        k: Instead of ``ratio``.
-        band: What the filter keeps.
+        choice: What the filter keeps.
         prompt: ``None`` for the default.
         revision: For a hub id only.
         device: As in ``SentenceTransformer``.
@@ -58,13 +55,11 @@ def run_inspection(
     Raises:
         EmbFilterError: One of its kinds.
     """
-    chosen = first_texts(read_texts(texts or SAMPLE_TEXTS), most_texts)
+    chosen = first_texts(read_sample(texts or SAMPLE_TEXTS), most_texts)
     if len(chosen) < 2:
         raise MisuseError(f"{texts} holds one text: it takes two to compare them")
     with parsed_once():
-        subject = find_subject(
-            source, ratio=ratio, k=k, band=band, prompt=prompt, revision=revision
-        )
+        subject = find_subject(source, choice=choice, prompt=prompt, revision=revision)
         tokenizer = load_tokenizer(subject.source)
         log_p, distribution = find_distribution(subject, tokenizer, texts, table, device, say)
         spectrum = compute_spectrum(subject.unembedding, progress=True)
@@ -95,15 +90,15 @@ def find_distribution(
     """How frequent the tokens are, ``(V,)`` logarithms, and what that is from."""
     size = subject.unembedding.shape[0]
     if table is not None:
-        return smooth(read_table(table, tokenizer, size)), f"the table {table.name}"
-    if texts is None and subject.prompt is not None:
+        return smoothed_log(read_table(table, tokenizer, size)), f"the table {table.name}"
+    if texts is None and subject.checkpoint is not None:
         say("Asking the language model for its own frequencies")
-        model, _ = load_language_model(subject.source, device=device)
+        model, _ = load_language_model(subject.checkpoint, device=device)
         return next_token_distribution(model, tokenizer), "the model itself, with no context"
     counted = texts or SAMPLE_TEXTS
-    counts = count_tokens(read_texts(counted), tokenizer, size)
+    counts = count_tokens(read_sample(counted), tokenizer, size)
     seen = int((counts > 0).sum())
     words = f"{int(counts.sum()):,} tokens counted in {counted.name}, {seen:,} different"
     if seen < size // FREQUENT_PART:
         words += ": too few to tell which are frequent (give more text, or --tokens)"
-    return smooth(counts), words
+    return smoothed_log(counts), words

@@ -1,18 +1,18 @@
 """What is inspected: a causal language model, or for comparison a trained embedding model."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter.checkpoint.source import Source, resolve_source
+from st_embfilter.checkpoint.checkpoint import Checkpoint, find_checkpoint
+from st_embfilter.checkpoint.source import Source
 from st_embfilter.checkpoint.unembedding import Unembedding
+from st_embfilter.encoding.loading import load_model, without_filter
 from st_embfilter.errors import BandError, MisuseError
-from st_embfilter.layout.names import PROVENANCE_FILE
-from st_embfilter.pipeline.building import build_model, load_model
-from st_embfilter.pipeline.filter_module import choose_indices
-from st_embfilter.pipeline.prompts import DEFAULT_PROMPT, resolve_template
-from st_embfilter.spectral.bands import BandName
+from st_embfilter.layout.names import MODULES_FILE, PROVENANCE_FILE
+from st_embfilter.pipeline.building import BuildChoices, build_pipeline
+from st_embfilter.pipeline.prompts import DEFAULT_PROMPT, Prompts, resolve_template
+from st_embfilter.spectral.bands import BandChoice
 from st_embfilter.spectral.spectrum import Spectrum
 
 
@@ -22,6 +22,7 @@ class Subject:
 
     Attributes:
         source: Where it is.
+        checkpoint: The causal language model; ``None`` for an embedding model.
         unembedding: Its W_U; of an embedding model its word embeddings.
         kept: The directions that the filter keeps, ascending.
         prompt: The template of its embeddings; ``None`` for an embedding model, which is used as
@@ -29,6 +30,7 @@ class Subject:
     """
 
     source: Source
+    checkpoint: Checkpoint | None
     unembedding: Unembedding
     kept: list[int]
     prompt: str | None
@@ -43,40 +45,36 @@ class Subject:
         Raises:
             EmbFilterError: One of its kinds, if it can't be loaded.
         """
-        if self.prompt is None:
+        if self.checkpoint is None or self.prompt is None:
             return load_model(self.source.location, device=device)
-        whole = build_model(
-            self.source.name,
-            prompt=self.prompt,
-            revision=self.source.revision,
-            spectrum=spectrum,
-            device=device,
-        )
-        return SentenceTransformer(modules=list(whole)[:-1], device=device)
+        choices = BuildChoices(BandChoice(), Prompts(self.prompt), device=device)
+        return without_filter(build_pipeline(self.checkpoint, choices, spectrum))
 
 
 def find_subject(
     source: str,
     *,
-    ratio: float | None,
-    k: int | None,
-    band: BandName | Sequence[int],
+    choice: BandChoice,
     prompt: str | None,
     revision: str | None,
 ) -> Subject:
     """Find the model and its W_U, and check the arguments before minutes of work.
 
-    A folder with ``modules.json`` is an embedding model. The other arguments are those of
-    :func:`st_embfilter.build_model`.
+    Args:
+        source: What the user named. A folder with ``modules.json`` is an embedding model.
+        choice: What the filter keeps.
+        prompt: A prompt's name or template; ``None`` for the default.
+        revision: For a hub id only.
 
     Raises:
         MisuseError: If an argument doesn't fit the model, or the source is an artifact, of which
             the filter is part.
         EmbFilterError: One of its other kinds, see :meth:`Unembedding.from_pretrained`.
     """
-    resolved = resolve_source(source, revision)
+    found = find_checkpoint(source, revision)
+    resolved, checkpoint = found.source, None
     folder = None if resolved.gguf_file else resolved.folder
-    if folder and (folder / "modules.json").is_file():
+    if folder and (folder / MODULES_FILE).is_file():
         if (folder / PROVENANCE_FILE).is_file():
             raise MisuseError(
                 f"{source} is an artifact, with its filter: inspect the language model it is built "
@@ -87,9 +85,9 @@ def find_subject(
         unembedding = Unembedding.from_word_embeddings(resolved)
     else:
         prompt = resolve_template(DEFAULT_PROMPT if prompt is None else prompt)
-        unembedding = Unembedding.from_source(resolved)
+        checkpoint, unembedding = found, found.unembedding
     width = unembedding.shape[1]
-    kept = sorted(choose_indices(width, ratio, k, band, seed=0))
+    kept = sorted(choice.indices(width))
     if len(kept) == width:
         raise BandError(f"all {width} directions are kept: there is no filter to look at")
-    return Subject(resolved, unembedding, kept, prompt)
+    return Subject(resolved, checkpoint, unembedding, kept, prompt)

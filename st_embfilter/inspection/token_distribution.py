@@ -5,7 +5,7 @@ From texts, from a table, or from what the language model itself says with no co
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from st_embfilter.checkpoint.language_model import start_token
-from st_embfilter.errors import MisuseError, TokenTableError
+from st_embfilter.checkpoint.tokenizer import start_token
+from st_embfilter.errors import TokenTableError
 
 # So many lines are tokenized at once.
 BATCH = 1000
@@ -32,27 +32,6 @@ def next_token_distribution(model: PreTrainedModel, tokenizer: PreTrainedTokeniz
         output = model(input_ids=torch.tensor([[start]], device=model.device))
     logits: Tensor = output.logits[0, -1]
     return logits.cpu().double().log_softmax(dim=0)
-
-
-def read_texts(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file that aren't blank, one after the other.
-
-    Raises:
-        MisuseError: If there is no such file, it isn't UTF-8, or holds nothing.
-    """
-    empty = True
-    try:
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            for line in lines:
-                if text := line.strip():
-                    empty = False
-                    yield text
-    except OSError as error:
-        raise MisuseError(f"{path} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise MisuseError(f"{path} is not UTF-8: {error}") from error
-    if empty:
-        raise MisuseError(f"{path} holds no text")
 
 
 def count_tokens(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
@@ -129,7 +108,7 @@ def read_table(path: Path, tokenizer: PreTrainedTokenizerBase, size: int) -> Ten
     return counts
 
 
-def smooth(counts: Tensor) -> Tensor:
+def smoothed_log(counts: Tensor) -> Tensor:
     """The logarithm of smoothed frequencies: no token's is minus infinity.
 
     As Witten and Bell do, tokens that were never seen share between them as many occurrences as

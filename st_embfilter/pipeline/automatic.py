@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from st_embfilter.checkpoint.checkpoint import Checkpoint
 from st_embfilter.checkpoint.language_model import load_language_model
-from st_embfilter.checkpoint.source import Source
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.errors import MisuseError, NonFiniteError
 from st_embfilter.pipeline.filter_module import FilterModule
 from st_embfilter.pipeline.own_text import cut_passages, write_passages
+from st_embfilter.spectral.bands import BandChoice
 from st_embfilter.spectral.spectrum import Spectrum
 
 # With fewer, the result was worse than the plain edge (docs/auto.md).
@@ -38,7 +39,7 @@ class Calibration(NamedTuple):
 
 
 def calibration_texts(
-    source: Source,
+    checkpoint: Checkpoint,
     given: Sequence[str] | None,
     dtype: torch.dtype | str,
     device: str | None,
@@ -53,7 +54,7 @@ def calibration_texts(
     if given is not None:
         texts = list(dict.fromkeys(text for text in given if text.strip()))
     else:
-        model, tokenizer = load_language_model(source, dtype, device)
+        model, tokenizer = load_language_model(checkpoint, dtype, device)
         texts = cut_passages(write_passages(model, tokenizer, progress=progress))
     if len(texts) < FEWEST_TEXTS:
         raise MisuseError(
@@ -67,9 +68,8 @@ def fit_filter(
     unfiltered: SentenceTransformer,
     spectrum: Spectrum,
     calibration: Calibration,
+    choice: BandChoice,
     *,
-    ratio: float | None,
-    k: int | None,
     progress: bool,
 ) -> FilterModule:
     """The filter for a pipeline that ends in its pooling.
@@ -94,5 +94,5 @@ def fit_filter(
     if not np.isfinite(sample).all():
         raise NonFiniteError("the model's embeddings of the calibration texts hold NaN or infinity")
     return FilterModule.from_sample(
-        spectrum, sample, ratio=ratio, k=k, calibration=calibration.facts()
+        spectrum, sample, ratio=choice.ratio, k=choice.k, calibration=calibration.facts()
     )

@@ -1,35 +1,33 @@
-"""From a source to a SentenceTransformer that encodes plain text through the filter."""
+"""From a language model to a SentenceTransformer that encodes plain text through the filter."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter._compat import Pooling, Transformer, embedding_dimension, set_text_only
+from st_embfilter._compat import Pooling, Transformer, set_text_only
 from st_embfilter.checkpoint.backbone import load_transformer
+from st_embfilter.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from st_embfilter.checkpoint.gguf_file import parsed_once
-from st_embfilter.checkpoint.source import Source, resolve_source
-from st_embfilter.checkpoint.unembedding import Unembedding
-from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
+from st_embfilter.checkpoint.source import Source
+from st_embfilter.checkpoint.unembedding import Unembedding, compute_spectrum
+from st_embfilter.errors import MisuseError
 from st_embfilter.layout.exact_transformer import ExactTransformer
-from st_embfilter.layout.names import holds_only_our_code, names_other_code
 from st_embfilter.pipeline.automatic import calibration_texts, fit_filter
-from st_embfilter.pipeline.filter_module import (
-    FilterModule,
-    choose_dimensions,
-    choose_indices,
-    compute_spectrum,
-)
+from st_embfilter.pipeline.filter_module import FilterModule
 from st_embfilter.pipeline.prompt_tokenizer import bake_template, exact_tokenizer, room_for_text
 from st_embfilter.pipeline.prompts import (
     DEFAULT_PROMPT,
+    PortablePrompts,
     Prompts,
     resolve_prompts,
     split_for_portable,
 )
-from st_embfilter.spectral.bands import AUTO, BandName, kept_dimensions
+from st_embfilter.spectral.bands import AUTO, Band, BandChoice
 from st_embfilter.spectral.spectrum import Spectrum
 
 # The reference's limit: of the whole prompt, or with Echo of the text.
@@ -40,12 +38,58 @@ Format = Literal["portable", "exact"]
 HEEDS_ADD_BOS_TOKEN = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer")
 
 
+@dataclass(frozen=True)
+class BuildChoices:
+    """What a user chooses of a model to build, beside the language model; see :func:`build_model`.
+
+    Attributes:
+        band: The kept directions.
+        prompts: The templates.
+        format: ``portable`` or ``exact``.
+        max_seq_length: The limit in tokens.
+        dtype: The backbone's.
+        device: As in ``SentenceTransformer``.
+        calibration: Texts for the band ``auto``, or None where the language model is to write them.
+
+    Raises:
+        MisuseError: If they don't go together; of its kinds, TemplateError if the prompts can't be
+            used in this format.
+    """
+
+    band: BandChoice
+    prompts: Prompts
+    format: Format = "portable"
+    max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH
+    dtype: torch.dtype | str = "auto"
+    device: str | None = None
+    calibration: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in ("portable", "exact"):
+            raise MisuseError(f"the format {self.format!r} is unknown: use portable or exact")
+        if self.calibration is not None and self.band.band != AUTO:
+            raise MisuseError(f"only the band auto is calibrated, not {self.band.band}")
+        _ = self.carried  # Prompts that this format can't hold show before anything is read.
+
+    @cached_property
+    def carried(self) -> PortablePrompts | None:
+        """The templates as the portable form carries them; None in the exact form."""
+        return split_for_portable(self.prompts) if self.format == "portable" else None
+
+    def check_band(self, width: int) -> None:
+        """Raise :class:`BandError` unless the band fits a matrix of that width."""
+        if self.band.band == AUTO:
+            self.band.dimensions(width)
+        else:
+            self.band.indices(width)
+
+
 def build_model(
     source: str | Path,
     *,
     ratio: float | None = None,
     k: int | None = None,
-    band: BandName | Literal["auto"] | Sequence[int] = "edge",
+    band: Band = "edge",
     seed: int = 0,
     calibration: Sequence[str] | None = None,
     prompt: str = DEFAULT_PROMPT,
@@ -70,8 +114,8 @@ def build_model(
             is given.
         k: The number of kept dimensions.
         band: ``edge`` (the paper's), ``auto`` (weighted by a sample of embeddings, see
-            :func:`~st_embfilter.spectral.calibration.automatic_filter`), ``head``, ``tail``, ``mid``,
-            ``random``, or indices of singular directions.
+            :func:`~st_embfilter.spectral.calibration.automatic_filter`), ``head``, ``tail``,
+            ``mid``, ``random``, or indices of singular directions.
         seed: For ``random``.
         calibration: For ``auto``: a few hundred texts of any kind, at least 200. Where there are
             none, the language model writes its own, which takes minutes on a CPU.
@@ -97,59 +141,75 @@ def build_model(
         BandError: If ratio, k or band don't fit the model's width.
         TemplateError: If a prompt can't be used, or not in this format.
     """
-    if format not in ("portable", "exact"):
-        raise MisuseError(f"the format {format!r} is unknown: use portable or exact")
-    prompts = resolve_prompts(prompt, query_prompt, document_prompt)
-    carried = split_for_portable(prompts) if format == "portable" else None
-    resolved = resolve_source(source, revision)
+    choices = BuildChoices(
+        band=BandChoice(ratio, k, band, seed),
+        prompts=resolve_prompts(prompt, query_prompt, document_prompt),
+        format=format,
+        max_seq_length=max_seq_length,
+        dtype=dtype,
+        device=device,
+        calibration=calibration,
+    )
+    return build_pipeline(find_checkpoint(source, revision), choices, spectrum, progress)
+
+
+def build_pipeline(
+    checkpoint: Checkpoint,
+    choices: BuildChoices,
+    spectrum: Spectrum | None = None,
+    progress: bool = False,
+) -> SentenceTransformer:
+    """As :func:`build_model`, of a language model that was found before."""
+    prompts, carried = choices.prompts, choices.carried
     with parsed_once():
-        unembedding = Unembedding.from_source(resolved)
-        width = unembedding.shape[1]
+        width = checkpoint.unembedding.shape[1]
         # Checked before the backbone is loaded, which may take minutes.
         if spectrum is not None and spectrum.width != width:
             raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
-        if band != AUTO:
-            choose_indices(width, ratio, k, band, seed)
-            if calibration is not None:
-                raise MisuseError(f"only the band auto is calibrated, not {band}")
-        else:
-            choose_dimensions(width, ratio, k)
+        choices.check_band(width)
+        if choices.band.band == AUTO:
             # Before the backbone: of a large model there is not the room for two.
-            texts = calibration_texts(resolved, calibration, dtype, device, progress)
+            texts = calibration_texts(
+                checkpoint, choices.calibration, choices.dtype, choices.device, progress
+            )
         # The backbone first: of a hub repository, W_U is then read from the local cache.
         transformer, tokenizer = load_transformer(
-            resolved, ExactTransformer if format == "exact" else Transformer, dtype
+            checkpoint, Transformer if carried else ExactTransformer, choices.dtype
         )
+        if checkpoint.source.gguf_file:
+            _ = checkpoint.licence  # For saving: here the file is parsed already.
     positions = getattr(transformer.auto_model.config, "max_position_embeddings", None)
     if isinstance(transformer, ExactTransformer):
         pooling_mode = "mean" if prompts.echo else "lasttoken"
-        bare = bool(resolved.gguf_file) or tokenizer_class(resolved) in HEEDS_ADD_BOS_TOKEN
-        limit = min(max_seq_length, positions or max_seq_length)
+        bare = bool(checkpoint.source.gguf_file) or (
+            _tokenizer_class(checkpoint.source) in HEEDS_ADD_BOS_TOKEN
+        )
+        limit = min(choices.max_seq_length, positions or choices.max_seq_length)
         set_text_only(transformer, exact_tokenizer(tokenizer, prompts, limit, bare))
-        transformer.max_seq_length = limit_exact(transformer, prompts, limit, positions)
+        transformer.max_seq_length = _limit_exact(transformer, prompts, limit, positions)
     elif carried:
         # No stock module pools the second copy alone. This is nearest to it (docs/choices.md).
         pooling_mode = "weightedmean" if prompts.echo else "lasttoken"
-        baked = bake_template(tokenizer, carried.template, max_seq_length, positions)
+        baked = bake_template(tokenizer, carried.template, choices.max_seq_length, positions)
         set_text_only(transformer, baked)
         transformer.max_seq_length = baked.model_max_length
-    spectrum = spectrum or compute_spectrum(unembedding, progress)
+    spectrum = spectrum or compute_spectrum(checkpoint.unembedding, progress)
     model = SentenceTransformer(
         modules=[transformer, Pooling(width, pooling_mode=pooling_mode)],
-        device=device,
+        device=choices.device,
         prompts=carried.fronts if carried else prompts.named,
         default_prompt_name=carried.default if carried else None,
     ).eval()
-    if band == AUTO:
-        filter_module = fit_filter(model, spectrum, texts, ratio=ratio, k=k, progress=progress)
+    if choices.band.band == AUTO:
+        filter_module = fit_filter(model, spectrum, texts, choices.band, progress=progress)
     else:
-        filter_module = FilterModule.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
-    filter_module.source = resolved
+        filter_module = FilterModule.from_choice(spectrum, choices.band)
+    filter_module.checkpoint = checkpoint
     model.append(filter_module.to(model.device))
     return model
 
 
-def tokenizer_class(source: Source) -> str:
+def _tokenizer_class(source: Source) -> str:
     """The tokenizer's class as its checkpoint names it, without transformers' ``Fast``."""
     if not source.has("tokenizer_config.json"):
         return ""
@@ -157,7 +217,7 @@ def tokenizer_class(source: Source) -> str:
     return str(name).removesuffix("Fast")
 
 
-def limit_exact(
+def _limit_exact(
     transformer: ExactTransformer, prompts: Prompts, limit: int, positions: int | None
 ) -> int:
     """The limit of an exact pipeline: of the whole prompt, or with Echo of the text.
@@ -173,54 +233,17 @@ def limit_exact(
     return room if prompts.echo else limit
 
 
-def load_or_compute_spectrum(source: str | Path, revision: str | None, path: Path) -> Spectrum:
+def load_or_compute_spectrum(unembedding: Unembedding, path: Path) -> Spectrum:
     """The spectrum kept in a file, which is made if it isn't there.
 
     Raises:
-        MisuseError: If the file is of another matrix than the source's.
+        MisuseError: If the file is of another matrix.
     """
-    unembedding = Unembedding.from_pretrained(source, revision)
     if not path.exists():
         spectrum = compute_spectrum(unembedding, progress=True)
         spectrum.save(path)
         return spectrum
     spectrum = Spectrum.load(path)
     if spectrum.provenance.get("sha256") != unembedding.sha256:
-        raise MisuseError(f"{path} is the spectrum of another model than {source}")
+        raise MisuseError(f"{path} is the spectrum of another model than {unembedding.source}")
     return spectrum
-
-
-def load_model(
-    name: str | Path,
-    dimensions: int | None = None,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-) -> SentenceTransformer:
-    """Load any sentence-transformers model for use.
-
-    Args:
-        name: A folder, or a model on the hub.
-        dimensions: Keep the first so many.
-        device: As in ``SentenceTransformer``.
-        dtype: What the model computes in, if not in what it was saved in.
-
-    Raises:
-        SourceNotFoundError: If it isn't there, or can't be loaded.
-        CheckpointError: If it needs code of its own that is not this package's.
-        BandError: If it has fewer than ``dimensions``.
-    """
-    try:
-        own_code = holds_only_our_code(Path(name))
-        if not own_code and names_other_code(Path(name)):
-            raise CheckpointError(
-                f"{name} holds code that is not this release of st-embfilter's: it is not run. "
-                f"Load it with SentenceTransformer and trust_remote_code=True if you trust it"
-            )
-        model = SentenceTransformer(str(name), device=device, trust_remote_code=own_code)
-        model.to(dtype)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise SourceNotFoundError(f"{name} can't be loaded: {error}") from error
-    if dimensions is not None:
-        kept_dimensions(embedding_dimension(model) or dimensions, k=dimensions)
-        model.truncate_dim = dimensions
-    return model

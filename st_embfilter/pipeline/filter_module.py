@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from st_embfilter._compat import SAVED_DENSE_MODULE, Dense
-from st_embfilter.checkpoint.source import Source
-from st_embfilter.checkpoint.unembedding import RowBlocks, Unembedding
+from st_embfilter.checkpoint.checkpoint import Checkpoint
+from st_embfilter.checkpoint.unembedding import Unembedding, compute_spectrum
 from st_embfilter.errors import PipelineError, WidthError
 from st_embfilter.layout.names import PROVENANCE_FILE
-from st_embfilter.spectral.bands import AUTO, BandName, band_indices, kept_dimensions
+from st_embfilter.spectral.bands import AUTO, BandChoice, BandName
 from st_embfilter.spectral.calibration import automatic_filter, principal_directions
 from st_embfilter.spectral.spectrum import Spectrum
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_RATIO = 2
 
 
 class FilterModule(Dense):
@@ -49,8 +46,8 @@ class FilterModule(Dense):
     ) -> None:
         super().__init__(in_features, out_features, bias=False, activation_function=nn.Identity())
         self.provenance = provenance or {}
-        # Where the language model can be read again; known as long as the pipeline is in memory.
-        self.source: Source | None = None
+        # The language model's own, known as long as the pipeline is in memory.
+        self.checkpoint: Checkpoint | None = None
         self.requires_grad_(False)
 
     @classmethod
@@ -83,10 +80,9 @@ class FilterModule(Dense):
             BandError: If ratio, k or band don't fit the model's width.
         """
         unembedding = Unembedding.from_pretrained(source, revision)
-        # Checked before minutes of reading.
-        choose_indices(unembedding.shape[1], ratio, k, band, seed)
-        spectrum = compute_spectrum(unembedding, progress)
-        return cls.from_spectrum(spectrum, ratio=ratio, k=k, band=band, seed=seed)
+        choice = BandChoice(ratio, k, band, seed)
+        choice.indices(unembedding.shape[1])  # Checked before minutes of reading.
+        return cls.from_choice(compute_spectrum(unembedding, progress), choice)
 
     @classmethod
     def from_spectrum(
@@ -99,12 +95,21 @@ class FilterModule(Dense):
         seed: int = 0,
     ) -> "FilterModule":
         """Take the filter from a spectrum. See :meth:`from_pretrained`."""
-        indices = choose_indices(spectrum.width, ratio, k, band, seed)
+        return cls.from_choice(spectrum, BandChoice(ratio, k, band, seed))
+
+    @classmethod
+    def from_choice(cls, spectrum: Spectrum, choice: BandChoice) -> "FilterModule":
+        """Take the filter from a spectrum, of directions that were chosen before.
+
+        Raises:
+            BandError: If the choice doesn't fit the spectrum's width, or is ``auto``.
+        """
+        indices = choice.indices(spectrum.width)
         provenance = {
             **spectrum.provenance,
-            "band": band if isinstance(band, str) else "indices",
+            "band": choice.band if isinstance(choice.band, str) else "indices",
             "ratio": spectrum.width / len(indices),
-            "seed": seed,
+            "seed": choice.seed,
             "indices": indices,
             "singular_values": spectrum.singular_values.tolist(),
         }
@@ -137,7 +142,7 @@ class FilterModule(Dense):
             WidthError: If the sample is of another width.
             MisuseError: If the sample doesn't vary.
         """
-        kept = choose_dimensions(spectrum.width, ratio, k)
+        kept = BandChoice(ratio, k).dimensions(spectrum.width)
         if sample.shape[1] != spectrum.width:
             raise WidthError(
                 f"the sample's embeddings are {sample.shape[1]} wide, the spectrum "
@@ -244,26 +249,3 @@ def _rebuild() -> FilterModule:
 # pickle looks a class up by that name.)
 FilterModule.__module__ = SAVED_DENSE_MODULE
 FilterModule.__name__ = "Dense"
-
-
-def choose_indices(
-    width: int, ratio: float | None, k: int | None, band: BandName | Sequence[int], seed: int
-) -> list[int]:
-    """The kept directions for the arguments of :meth:`FilterModule.from_pretrained`."""
-    if not isinstance(band, str):
-        return band_indices(width, len(band), band)
-    return band_indices(width, choose_dimensions(width, ratio, k), band, seed)
-
-
-def choose_dimensions(width: int, ratio: float | None, k: int | None) -> int:
-    """The number of kept dimensions, of τ = 2 if neither is given."""
-    if ratio is None and k is None:
-        ratio = DEFAULT_RATIO
-    return kept_dimensions(width, ratio, k)
-
-
-def compute_spectrum(unembedding: Unembedding, progress: bool = False) -> Spectrum:
-    """The spectrum of W_U with its provenance, on a GPU if there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    spectrum = Spectrum.from_row_blocks(RowBlocks(unembedding, progress), device=device)
-    return replace(spectrum, provenance=unembedding.provenance())

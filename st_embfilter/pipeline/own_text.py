@@ -6,7 +6,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from st_embfilter.checkpoint.language_model import start_token
+from st_embfilter.checkpoint.tokenizer import start_token
 from st_embfilter.errors import NonFiniteError
 
 PASSAGES = 256

@@ -9,9 +9,9 @@ import json
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.processors import ByteLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from st_embfilter.checkpoint.tokenizer import add_no_special_tokens
 from st_embfilter.errors import CheckpointError, TemplateError
 from st_embfilter.layout.exact_transformer import NAMED_TEMPLATES_KEY, TEMPLATE_KEY
 from st_embfilter.pipeline.prompts import PLACEHOLDER, Prompts
@@ -156,12 +156,6 @@ def exact_tokenizer(
             add_no_special_tokens(exact)
     exact.init_kwargs |= {TEMPLATE_KEY: prompts.plain, NAMED_TEMPLATES_KEY: prompts.named}
     return exact
-
-
-def add_no_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have a tokenizer put no special tokens around a text."""
-    # The one post-processor that adds nothing.
-    tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=False)
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:

@@ -7,6 +7,7 @@ largest, ``mid`` the middle, ``random`` all but a random choice.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,8 +19,49 @@ BAND_NAMES: tuple[str, ...] = get_args(BandName)
 # Not a choice of directions: each is weighted by what a sample of embeddings shows of it (see
 # calibration.py).
 AUTO: Literal["auto"] = "auto"
+Band = BandName | Literal["auto"] | Sequence[int]
 # Those of which an embedding's first j numbers are the filter for j dimensions.
 NESTED = ("edge", AUTO)
+DEFAULT_RATIO = 2
+
+
+@dataclass(frozen=True)
+class BandChoice:
+    """Which directions are to be kept, and how many.
+
+    Attributes:
+        ratio: The filter ratio τ: ``k = d // τ`` dimensions are kept. 2 if neither this nor ``k``
+            is given.
+        k: The number of kept dimensions.
+        band: ``edge`` (the paper's), ``auto``, ``head``, ``tail``, ``mid``, ``random``, or indices
+            of singular directions (0 is the largest singular value).
+        seed: For ``random``.
+    """
+
+    ratio: float | None = None
+    k: int | None = None
+    band: Band = "edge"
+    seed: int = 0
+
+    def dimensions(self, width: int) -> int:
+        """The number of kept dimensions of a matrix of that width.
+
+        Raises:
+            BandError: If ratio or k are out of range.
+        """
+        if self.ratio is None and self.k is None:
+            return kept_dimensions(width, DEFAULT_RATIO)
+        return kept_dimensions(width, self.ratio, self.k)
+
+    def indices(self, width: int) -> list[int]:
+        """The kept directions of a matrix of that width, see :func:`band_indices`.
+
+        Raises:
+            BandError: If ratio, k or band don't fit it, or the band is ``auto``.
+        """
+        if isinstance(self.band, str):
+            return band_indices(width, self.dimensions(width), self.band, self.seed)
+        return band_indices(width, len(self.band), self.band)
 
 
 def kept_dimensions(width: int, ratio: float | None = None, k: int | None = None) -> int:
@@ -67,9 +109,7 @@ def edge_band(width: int, k: int) -> list[int]:
     return order
 
 
-def band_indices(
-    width: int, k: int, band: BandName | Sequence[int] = "edge", seed: int = 0
-) -> list[int]:
+def band_indices(width: int, k: int, band: Band = "edge", seed: int = 0) -> list[int]:
     """Indices of the kept right singular vectors, singular values descending (0 is the largest).
 
     Args:

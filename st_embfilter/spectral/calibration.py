@@ -91,11 +91,11 @@ def varying_share(directions: Floats, principal: Principal) -> NDArray[np.float6
         ``(d,)``, from 0 to 1.
     """
     rotated = principal.directions @ directions.T
-    varying = smooth(principal.variances @ rotated**2)
-    return varying / (varying + smooth((directions @ principal.mean) ** 2))
+    varying = _mean_of_neighbours(principal.variances @ rotated**2)
+    return varying / (varying + _mean_of_neighbours((directions @ principal.mean) ** 2))
 
 
-def smooth(energies: Floats) -> Floats:
+def _mean_of_neighbours(energies: Floats) -> Floats:
     """Each with the mean of its neighbours."""
     reach = round(len(energies) * NEIGHBOURS)
     padded = np.pad(energies, reach, mode="edge")

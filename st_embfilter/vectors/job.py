@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from st_embfilter.errors import NonFiniteError
 from st_embfilter.files import remove
+from st_embfilter.job_state import JobState
 from st_embfilter.row_blocks import ahead, in_order, non_finite_rows
+from st_embfilter.row_file import RowFile
 from st_embfilter.vectors.precision import (
     RANGED,
     Precision,
@@ -114,13 +116,12 @@ class FilterJob:
         identity = json.dumps([str(vectors.path.resolve()), source, asdict(settings)])
         digest = hashlib.sha256(identity.encode())
         digest.update(repr(vector_filter.matrix.shape).encode() + vector_filter.matrix.tobytes())
-        self.job = digest.hexdigest()
-        self.state, self.rows, self.bad = (
+        progress, self.rows, self.bad = (
             out.with_name(f".{out.name}.{part}") for part in ("progress", "rows", "bad")
         )
-        width = stored_width(settings.precision, vector_filter.dimensions)
-        self.row_bytes = width * stored_dtype(settings.precision).itemsize
-        self.row_width = width
+        self.state = JobState(progress, digest.hexdigest())
+        self.dtype = stored_dtype(settings.precision)
+        self.row_width = stored_width(settings.precision, vector_filter.dimensions)
         # Products of blocks of one size, so that a run which was stopped gives the same bits.
         self.size = max(BLOCK_ROWS, BLOCK_BYTES // (4 * vectors.width))
         # Rows with NaN or infinity where there are to be none: how many, and the first.
@@ -139,7 +140,7 @@ class FilterJob:
         progress = self.left() or self.start()
         if progress.ranging:
             self.find_ranges(progress)
-            progress = Progress(self.job, False, low=progress.low, high=progress.high)
+            progress = Progress(False, low=progress.low, high=progress.high)
             progress.save(self.state)
         self.write_rows(progress)
         return Filtered(self.rows, np.fromfile(self.bad, np.int64), progress.ranges)
@@ -147,8 +148,6 @@ class FilterJob:
     def left(self) -> Progress | None:
         """What an earlier run of the same job has left."""
         progress = Progress.load(self.state)
-        if progress is None or progress.job != self.job:
-            return None
         return progress if self.rows.is_file() and self.bad.is_file() else None
 
     def start(self) -> Progress:
@@ -158,11 +157,12 @@ class FilterJob:
         self.rows.parent.mkdir(parents=True, exist_ok=True)
         self.rows.touch()
         self.bad.touch()
-        return Progress(self.job, self.settings.precision in RANGED)
+        return Progress(self.settings.precision in RANGED)
 
     def clean_up(self) -> None:
         """Remove the hidden files."""
-        for path in (self.state, self.rows, self.bad):
+        self.state.remove()
+        for path in (self.rows, self.bad):
             remove(path)
 
     def find_ranges(self, progress: Progress) -> None:
@@ -187,35 +187,32 @@ class FilterJob:
     def write_rows(self, progress: Progress) -> None:
         """Write the filtered rows, and the numbers of those that hold NaN or infinity."""
         pending: Future[None] | None = None
-        unsaved = 0
+        unsaved, done = 0, self.written(progress)
         with (
-            self.rows.open("r+b") as file,
+            RowFile(self.rows, self.dtype, self.row_width, done) as rows,
             self.bad.open("r+b") as bad,
             ThreadPoolExecutor(1) as pool,
         ):
-            start = self.write_header(file, 0)
-            file.truncate(start + self.written(progress) * self.row_bytes)
             bad.truncate(progress.bad * 8)
-            for opened in (file, bad):
-                opened.seek(0, os.SEEK_END)
+            bad.seek(0, os.SEEK_END)
             for block in self.blocks(progress, "Filtering"):
-                file.write(np.ascontiguousarray(block.rows).data)
+                rows.append(block.rows)
                 bad.write(block.bad.tobytes())
                 progress.read += block.read
                 progress.bad += len(block.bad)
-                unsaved += len(block.rows) * self.row_bytes
+                unsaved += block.rows.nbytes
                 if unsaved >= CHECKPOINT_BYTES and not self.refused:
                     if pending is not None:
                         pending.result()
                     # The disk works while the next rows are computed.
-                    pending = pool.submit(self.checkpoint, file, bad, replace(progress))
+                    pending = pool.submit(self.checkpoint, rows, bad, replace(progress))
                     unsaved = 0
             if pending is not None:
                 pending.result()
             self.check_refused()
             self.check_left(self.written(progress))
-            self.write_header(file, self.written(progress))
-            self.checkpoint(file, bad, progress)
+            rows.finish(self.written(progress))
+            self.checkpoint(rows, bad, progress)
 
     def blocks(self, progress: Progress, describe: str) -> Iterator[Block]:
         """The rest of the input, filtered; with a progress bar."""
@@ -282,17 +279,9 @@ class FilterJob:
         """How many rows of the output are done."""
         return progress.read - (progress.bad if self.settings.nan == "drop" else 0)
 
-    def write_header(self, file: BinaryIO, rows: int) -> int:
-        """Write the ``.npy`` header, as long for any number of rows, and return its length."""
-        file.seek(0)
-        dtype = np.lib.format.dtype_to_descr(stored_dtype(self.settings.precision))
-        header = {"descr": dtype, "fortran_order": False, "shape": (rows, self.row_width)}
-        np.lib.format.write_array_header_1_0(file, header)
-        return file.tell()
-
-    def checkpoint(self, file: BinaryIO, bad: BinaryIO, progress: Progress) -> None:
+    def checkpoint(self, rows: RowFile, bad: BinaryIO, progress: Progress) -> None:
         """Have the rows on the disk, and then say so."""
-        for opened in (file, bad):
-            opened.flush()
-            os.fsync(opened.fileno())
+        rows.sync()
+        bad.flush()
+        os.fsync(bad.fileno())
         progress.save(self.state)

@@ -1,11 +1,11 @@
-"""How far the filtering of stored vectors is: what a run that was stopped leaves for the next."""
+"""How far the filtering of stored vectors is."""
 
-import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from st_embfilter.job_state import JobState
 
 
 @dataclass
@@ -13,7 +13,6 @@ class Progress:
     """How far a job is.
 
     Attributes:
-        job: The digest of all that the output depends on.
         ranging: Whether it is still looking for the ranges of int8.
         read: Rows of the input that are done.
         bad: How many of them hold NaN or infinity.
@@ -21,7 +20,6 @@ class Progress:
         high: The largest.
     """
 
-    job: str
     ranging: bool
     read: int = 0
     bad: int = 0
@@ -33,16 +31,15 @@ class Progress:
         """As sentence-transformers' ``quantize_embeddings`` takes them, ``(2, k)``."""
         return np.array([self.low, self.high], np.float32) if self.low else None
 
-    def save(self, path: Path) -> None:
-        """Write it, in one step that a kill can't cut in two."""
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.write_text(json.dumps(asdict(self)))
-        fresh.replace(path)
+    def save(self, state: JobState) -> None:
+        """Say so, for a run that goes on after a kill."""
+        state.save(asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> "Progress | None":
-        """Read what :meth:`save` wrote, or None if it is no such file."""
+    def load(cls, state: JobState) -> "Progress | None":
+        """What an earlier run of the same job has saved, or None."""
+        left = state.left()
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+            return None if left is None else cls(**left)
+        except TypeError:
             return None

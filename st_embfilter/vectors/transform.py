@@ -1,6 +1,5 @@
 """Filter a file of stored vectors into another of the same format."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -18,7 +17,7 @@ from st_embfilter.errors import (
     VectorFileError,
     WidthError,
 )
-from st_embfilter.files import atomic_output, check_absent, replace_file
+from st_embfilter.files import atomic_output, check_absent, replace_file, sync, writing
 from st_embfilter.vectors.job import (
     SHOWN_ROWS,
     Filtered,
@@ -44,6 +43,7 @@ FORMATS = {
     ".index": FAISS,
 }
 WITH_COLUMNS = (PARQUET, ARROW, LANCE)
+KEPT = ". What was done is kept in hidden files beside it: the same command goes on there"
 
 
 class VectorFormat(StoredVectors, Protocol):
@@ -152,7 +152,8 @@ def finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
         check_absent(ranges_file)
         check_absent(dropped_file)
     try:
-        filtered = job.run()
+        with writing(out, KEPT):
+            filtered = job.run()
         rows = job.vectors.rows
         dropped = settings.nan == "drop" and len(filtered.bad) > 0
         ranges = filtered.ranges if kind == NPY else None
@@ -163,15 +164,11 @@ def finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
                 save_array(ranges_file, ranges)
             if dropped:
                 save_array(dropped_file, filtered.bad)
-    except EmbFilterError as error:
-        if not isinstance(error, OutputWriteError | OutputExistsError):
-            job.clean_up()
+    except (OutputWriteError, OutputExistsError):
         raise
-    except OSError as error:
-        raise OutputWriteError(
-            f"{out} could not be written: {error}. What was done is kept in hidden files beside "
-            f"it: the same command goes on there"
-        ) from error
+    except EmbFilterError:
+        job.clean_up()
+        raise
     job.clean_up()
     return Transformed(
         path=out,
@@ -227,7 +224,10 @@ def open_vectors(path: Path, kind: str, column: str | None) -> VectorFormat:
                 return FaissVectors(path)
             case ".npy":
                 return NpyVectors(path)
-        from st_embfilter.vectors.tables import ArrowTable, LanceTable, ParquetTable, Table
+        from st_embfilter.vectors.arrow_file import ArrowTable
+        from st_embfilter.vectors.lance_dataset import LanceTable
+        from st_embfilter.vectors.parquet_file import ParquetTable
+        from st_embfilter.vectors.table import Table
         from st_embfilter.vectors.vector_column import ArrowVectors
 
         tables: dict[str, type[Table]]
@@ -266,14 +266,6 @@ def facts_of(job: FilterJob, filtered: Filtered) -> dict[str, Any]:
         "normalized": job.settings.normalize,
         "ranges": None if filtered.ranges is None else filtered.ranges.tolist(),
     }
-
-
-def sync(path: Path) -> None:
-    """Have a file, or all files of a folder, on the disk."""
-    for file in [path] if path.is_file() else path.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from st_embfilter.errors import MisuseError, VectorFileError, WidthError
 from st_embfilter.vectors.job import Filtered
-from st_embfilter.vectors.tables import Table, is_list
+from st_embfilter.vectors.table import Table, is_list
 
 if TYPE_CHECKING:
     import pyarrow as pa

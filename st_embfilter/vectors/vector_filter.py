@@ -3,32 +3,20 @@
 Loads neither a language model nor sentence-transformers.
 """
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from st_embfilter.errors import (
-    BandError,
-    CheckpointError,
-    MisuseError,
-    SourceNotFoundError,
-    WidthError,
-)
-from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.errors import BandError, MisuseError, WidthError
+from st_embfilter.hub.download import artifact_folder
+from st_embfilter.layout.filter_matrix import FILES, read_filter
 from st_embfilter.spectral.bands import NESTED, kept_dimensions
 
-WEIGHTS = "2_Dense/model.safetensors"
-CONFIG = "2_Dense/config.json"
 # As torch.nn.functional.normalize: a vector of zeros stays one.
 SMALLEST_LENGTH = np.float32(1e-12)
-ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 class VectorFilter:
@@ -59,21 +47,25 @@ class VectorFilter:
             CheckpointError: If its filter is broken.
             BandError: If it can't give ``dims`` dimensions.
         """
-        folder = filter_folder(path)
-        matrix, manifest = read_filter(folder, str(path))
+        matrix, manifest = read_filter(artifact_folder(path, FILES), str(path))
         k, width = matrix.shape
         kept = k if dims is None else kept_dimensions(k, k=dims)
-        band = manifest.get("band")
-        if kept < k and band not in NESTED:
+        if kept < k and manifest.band not in NESTED:
             raise BandError(
-                f"{path} keeps the {band} band, of which the first {kept} dimensions are no band: "
-                f"it gives {k}, and no other number"
+                f"{path} keeps the {manifest.band} band, of which the first {kept} dimensions are "
+                f"no band: it gives {k}, and no other number"
             )
-        names = ("source", "revision", "tensor", "sha256", "band")
-        provenance = {name: manifest.get(name) for name in names}
-        # The band auto weights directions, and lists none.
-        provenance["indices"] = manifest.get("indices", [])[:kept] or None
-        provenance |= {"width": width, "dimensions": kept}
+        provenance = {
+            "source": manifest.source,
+            "revision": manifest.revision,
+            "tensor": manifest.tensor,
+            "sha256": manifest.sha256,
+            "band": manifest.band,
+            # The band auto weights directions, and lists none.
+            "indices": manifest.indices and manifest.indices[:kept],
+            "width": width,
+            "dimensions": kept,
+        }
         return cls(np.ascontiguousarray(matrix[:kept]), provenance)
 
     @property
@@ -128,41 +120,3 @@ def normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors ``(n, k)`` scaled to length 1, in their place."""
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), SMALLEST_LENGTH)
     return rows
-
-
-def filter_folder(path: str | Path) -> Path:
-    """The artifact's folder, or that of the filter's files fetched from the hub."""
-    if Path(path).is_dir():
-        return Path(path)
-    if not ON_HUB.fullmatch(str(path)):
-        raise SourceNotFoundError(f"{path}: no such folder, and not org/name on the hub")
-    from huggingface_hub import snapshot_download
-
-    from st_embfilter.hub.errors import hub_errors
-
-    repo_id, _, revision = str(path).partition("@")
-    files = [WEIGHTS, CONFIG, PROVENANCE_FILE]
-    with hub_errors(str(path), SourceNotFoundError):
-        return Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=files))
-
-
-def read_filter(folder: Path, name: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The filter ``(k, d)`` and the manifest in an artifact's folder."""
-    missing = [file for file in (PROVENANCE_FILE, CONFIG, WEIGHTS) if not (folder / file).is_file()]
-    if missing:
-        raise SourceNotFoundError(
-            f"{name} is not an artifact of st-embfilter: it has no {missing[0]}. "
-            f"`st-embfilter build` makes one"
-        )
-    try:
-        manifest = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        matrix = load_file(folder / WEIGHTS)["linear.weight"]
-        linear = config["activation_function"].endswith(".Identity") and not config["bias"]
-        if not linear or matrix.ndim != 2 or not isinstance(manifest, dict):
-            raise ValueError("it is not a plain matrix")
-        if matrix.dtype != np.float32 or not np.isfinite(matrix).all():
-            raise ValueError(f"it is {matrix.dtype}, or holds NaN or infinity")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise CheckpointError(f"the filter of {name} can't be read: {error}") from error
-    return matrix, manifest

@@ -5,7 +5,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from models import tiny_llama
+from support.models import tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from st_embfilter.artifact.portable_files import portable_config

@@ -26,14 +26,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from artifacts import FAULTS, break_copy, language_model, scaled_model
-from hub_server import Hub, serve
-from hub_store import Repository
 from rows import ECHO, EXACT, PORTABLE, ROWS, SCALED, THIN, Row
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+from support.hub_server import Hub, serve
+from support.hub_store import Repository
+from support.paths import SHARED
 
 HERE = Path(__file__).parent
-STS13 = HERE.parents[2] / "shared" / "data" / "mteb" / "STS13"
+STS13 = SHARED / "data" / "mteb" / "STS13"
 # The revision that mteb's task asks for.
 STS13_REVISION = "7e90230a92c190f1bf69ae9002b8cea547a64cca"
 TOLERANCE = 1e-4

@@ -1,0 +1,63 @@
+"""Lines of text: the one place that reads them.
+
+A file of texts is UTF-8, one text a line; what ends a line is a line feed, with or without a
+carriage return in front, and nothing else. Where every line has a row in the output
+(:func:`read_lines`), a blank line is a text as any other: the empty one. Where the file is a sample
+of texts (:func:`read_sample`), blank lines are left out.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+from st_embfilter.errors import MisuseError
+
+STANDARD_INPUT = "-"
+
+
+def read_lines(file: str | Path) -> list[str]:
+    """Every line of a file, or of standard input (``-``), blank ones too.
+
+    Raises:
+        MisuseError: If there is no such file, it isn't UTF-8, or holds nothing.
+    """
+    lines = list(_lines(file))
+    if not lines:
+        raise _no_text(file)
+    return lines
+
+
+def read_sample(file: str | Path) -> Iterator[str]:
+    """The lines that aren't blank, without the spaces around them, one after the other.
+
+    Raises:
+        MisuseError: If there is no such file, it isn't UTF-8, or holds no text.
+    """
+    empty = True
+    for line in _lines(file):
+        if text := line.strip():
+            empty = False
+            yield text
+    if empty:
+        raise _no_text(file)
+
+
+def _lines(file: str | Path) -> Iterator[str]:
+    try:
+        with _opened(file) as lines:
+            for line in lines:
+                yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise MisuseError(f"{file} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise MisuseError(f"{file} is not UTF-8: {error}") from error
+
+
+def _opened(file: str | Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if file == STANDARD_INPUT else Path(file).open("rb")
+
+
+def _no_text(file: str | Path) -> MisuseError:
+    return MisuseError(f"{'standard input' if file == STANDARD_INPUT else file} holds no text")

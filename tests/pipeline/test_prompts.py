@@ -1,0 +1,189 @@
+"""Templates, and how a tokenizer carries them."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.models import byte_level_tokenizer, sentencepiece_tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from st_embfilter.errors import TemplateError
+from st_embfilter.pipeline.prompt_tokenizer import bake_template
+from st_embfilter.pipeline.prompts import (
+    PROMPTS,
+    Prompts,
+    resolve_prompts,
+    resolve_template,
+    split_for_portable,
+)
+
+PROMPTEOL = PROMPTS["prompteol"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["", "no place", "{text} and {text}!", "{text}{text}{text}", "{TEXT}", "{ text }"],
+)
+def test_template_needs_its_text(template: str) -> None:
+    with pytest.raises(TemplateError, match="exactly once"):
+        resolve_template(template)
+
+
+def test_names_and_templates() -> None:
+    assert resolve_template("prompteol") == 'Summarize the sentence: "{text}" in one word:"'
+    assert resolve_template("none") == "{text}"
+    assert resolve_template("{{}} {text}") == "{{}} {text}"
+    assert resolve_template("echo").count("{text}") == 2
+    assert resolve_prompts("echo").echo and not resolve_prompts("none").echo
+
+
+def test_query_and_document_prompts_are_always_both_there() -> None:
+    assert resolve_prompts("none").named == {}
+    found = resolve_prompts("none", query="Q: {text}").named
+    assert found == {"query": "Q: {text}", "document": "{text}"}
+    with pytest.raises(TemplateError):
+        resolve_prompts("none", query="")
+
+
+@pytest.mark.parametrize(
+    ("plain", "query", "document", "template", "fronts", "default"),
+    [
+        ("a {text} b", None, None, "a {text} b", {}, None),
+        ("{text}", "Q: {text}", None, "{text}", {"query": "Q: ", "document": ""}, None),
+        (
+            'Sum the text: "{text}":',
+            'Sum the question: "{text}":',
+            None,
+            'Sum the {text}":',
+            {"query": 'question: "', "document": 'text: "'},
+            "document",
+        ),
+        (
+            "x {text}",
+            "x y {text}",
+            "x z {text}",
+            "x {text}",
+            {"query": "y ", "document": "z "},
+            None,
+        ),
+        (
+            "p {text}",
+            "q {text}",
+            "d {text}",
+            "{text}",
+            {"query": "q ", "document": "d ", "plain": "p "},
+            "plain",
+        ),
+    ],
+)
+def test_split_for_portable(
+    plain: str,
+    query: str | None,
+    document: str | None,
+    template: str,
+    fronts: dict[str, str],
+    default: str | None,
+) -> None:
+    prompts = resolve_prompts(plain, query, document)
+    portable = split_for_portable(prompts)
+    assert portable.template == template and portable.fronts == fronts
+    assert portable.default == default
+    # What sentence-transformers makes of it is the templates again.
+    for name, whole in prompts.named.items():
+        assert portable.template.replace("{text}", fronts[name] + "{text}") == whole
+
+
+def test_portable_prompts_end_alike() -> None:
+    with pytest.raises(TemplateError, match="--format exact"):
+        split_for_portable(Prompts("{text}", {"query": "{text}?", "document": "{text}"}))
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_byte_level_tokens_spell_the_template(text: str) -> None:
+    baked = bake_template(byte_level_tokenizer(), PROMPTEOL, 512)
+    assert baked.decode(baked(text)["input_ids"]) == PROMPTEOL.replace("{text}", text)
+
+
+def test_same_tokens_as_the_whole_text_where_nothing_merges_at_the_seam() -> None:
+    tokenizer = byte_level_tokenizer()
+    baked = bake_template(tokenizer, PROMPTEOL, 512)
+    for text in ("A man is eating food", "Two dogs run", "jumps"):
+        whole = tokenizer(PROMPTEOL.replace("{text}", text), add_special_tokens=False)["input_ids"]
+        assert baked(text)["input_ids"] == whole
+
+
+def test_opening_special_tokens_stay_and_closing_ones_go() -> None:
+    tokenizer = byte_level_tokenizer(bos=True, eos=True)
+    ids = bake_template(tokenizer, PROMPTEOL, 512)("Two dogs run")["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.bos_token_id not in ids[1:]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_no_space_is_put_between_prompt_and_text(legacy: bool) -> None:
+    tokenizer = sentencepiece_tokenizer(legacy)
+    baked = bake_template(tokenizer, PROMPTEOL, 512)
+    tokens = baked.convert_ids_to_tokens(baked("cats sleep")["input_ids"])
+    assert tokens[0] == "<s>" and tokens[1].startswith("▁")
+    assert "".join(tokens[1:]) == '▁Summarize▁the▁sentence:▁"cats▁sleep"▁in▁one▁word:"'
+
+
+@pytest.mark.parametrize("text", ["Two dogs run", " spaced", "jumps over"])
+def test_a_space_before_the_text_goes_with_its_first_word(text: str) -> None:
+    template = "The sentence: {text} in one word:"
+    for tokenizer in (
+        byte_level_tokenizer(),
+        sentencepiece_tokenizer(True),
+        sentencepiece_tokenizer(False),
+    ):
+        baked = bake_template(tokenizer, template, 512)
+        assert baked(text)["input_ids"] == tokenizer(template.replace("{text}", text))["input_ids"]
+
+
+def test_none_leaves_the_tokens_as_they_are() -> None:
+    for tokenizer in (byte_level_tokenizer(bos=True, eos=True), sentencepiece_tokenizer(True)):
+        baked = bake_template(tokenizer, "{text}", 512)
+        assert baked("The lazy dog")["input_ids"] == tokenizer("The lazy dog")["input_ids"]
+
+
+@pytest.mark.parametrize("limit", [40, 64])
+def test_truncation_cuts_only_text(limit: int) -> None:
+    tokenizer = byte_level_tokenizer(bos=True)
+    baked = bake_template(tokenizer, PROMPTEOL, limit)
+    ids = baked("dog " * 500, truncation=True)["input_ids"]
+    assert len(ids) == limit
+    text = baked.decode(ids, skip_special_tokens=True)
+    assert text.startswith('Summarize the sentence: "dog dog')
+    assert text.endswith('" in one word:"')
+
+
+def test_limit_without_room_for_text() -> None:
+    with pytest.raises(TemplateError, match="leaves no room"):
+        bake_template(byte_level_tokenizer(), PROMPTEOL, 5)
+
+
+def test_padding_truncation_and_chat_template_of_the_source_are_dropped() -> None:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.pad_token = "<|im_end|>"
+    tokenizer.padding_side = "left"
+    tokenizer("warm up", padding="max_length", max_length=30, truncation=True)
+    baked = bake_template(tokenizer, PROMPTEOL, 512)
+    spec = json.loads(baked.backend_tokenizer.to_str())
+    assert spec["truncation"] is None and spec["padding"] is None
+    assert baked.chat_template is None and baked.padding_side == "right"
+    assert baked.pad_token == "<|im_end|>"
+    assert "token_type_ids" not in baked("a")
+
+
+def test_source_tokenizer_is_not_changed() -> None:
+    tokenizer = byte_level_tokenizer()
+    before = tokenizer.backend_tokenizer.to_str()
+    bake_template(tokenizer, PROMPTEOL, 512)
+    assert tokenizer.backend_tokenizer.to_str() == before
+
+
+def test_padding_token_is_found_where_none_is_named() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer().backend_tokenizer)
+    assert bake_template(bare, PROMPTEOL, 512).pad_token == "<|endoftext|>"

@@ -1,0 +1,93 @@
+"""Every example runs, and so does the README's."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.paths import ROOT
+
+
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+
+
+def test_quickstart(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny: Path,
+    tmp_path: Path,
+) -> None:
+    run(monkeypatch, "quickstart.py", tiny, tmp_path / "out")
+    assert "(3, 24)" in capsys.readouterr().out
+
+
+def test_append_filter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Path
+) -> None:
+    run(monkeypatch, "append_filter.py", tiny)
+    assert capsys.readouterr().out.split("\n")[:2] == ["raw:      (48,)", "filtered: (12,)"]
+
+
+def test_choose_dimensions(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_artifact: Path
+) -> None:
+    run(monkeypatch, "choose_dimensions.py", tiny_artifact)
+    assert capsys.readouterr().out.count("dimensions") == 3
+
+
+def test_queries_and_documents(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny: Path,
+    tmp_path: Path,
+) -> None:
+    run(monkeypatch, "queries_and_documents.py", tiny, tmp_path / "out")
+    assert "[1, 2]" in capsys.readouterr().out
+
+
+def test_search_index(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_artifact: Path
+) -> None:
+    pytest.importorskip("faiss", reason="needs the extra vectors")
+    run(monkeypatch, "search_index.py", tiny_artifact, 16)
+    assert re.fullmatch(r"int8:   \[.+\]\nbinary: \[.+\]\n", capsys.readouterr().out)
+
+
+def test_migrate_faiss_index(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_artifact: Path,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("faiss")
+    run(monkeypatch, "migrate_faiss_index.py", tiny_artifact, tmp_path)
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == "48 dimensions before, 24 after"
+    assert lines[1] == lines[2] == lines[3] != ""
+
+
+def test_the_search_docs_example(tiny_artifact: Path) -> None:
+    pytest.importorskip("faiss", reason="needs the extra vectors")
+    document = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", document, flags=re.DOTALL)
+    code = code.replace("smollm2-embedding", str(tiny_artifact)).replace("144", "16")
+    names: dict[str, Any] = {"texts": ["A man is eating.", "The moon is full."]}
+    exec(code, names)
+    assert names["index"].search(names["vectors"], 1)[1].tolist() == [[0], [1]]
+
+
+def test_every_example_is_tested() -> None:
+    tested = re.findall(r'run\(monkeypatch, "(.+?)"', Path(__file__).read_text())
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(tested)
+
+
+def test_the_readmes_example(monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", readme, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny)), {})
+    assert (tmp_path / "smollm2-embedding" / "modules.json").is_file()
