@@ -62,7 +62,7 @@ compat: .venv/.stamp $(COMPAT:%=.venv-compat/%/.stamp) ## load artifacts in ever
 
 families: export EMBFILTER_FAMILIES := $(abspath docs/families.md)
 families: .venv/.stamp ## write the table of language model families in docs/families.md
-	@.venv/bin/python -m pytest -q tests/test_families.py -k test_family
+	@.venv/bin/python -m pytest -q tests/whole/test_families.py -k test_family
 
 bench: bench-output/model ## time it against docs/research/benchmarks.md: 20 minutes, 7 GB of disk
 	@.venv/bin/python benchmarks/speed/spectrum.py

@@ -1,8 +1,11 @@
-"""One line that says what a benchmark ran on."""
+"""What a benchmark ran on, and how much memory it took."""
 
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
+
+MB = 1e6
 
 
 def describe_machine() -> str:
@@ -16,3 +19,9 @@ def describe_machine() -> str:
     packages = ("torch", "transformers", "sentence-transformers")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+
+
+def status(key: str) -> float:
+    """An entry of this process's memory, in MB. Linux only (/proc)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key)) / MB

@@ -48,8 +48,7 @@ def main() -> None:
         fail(f"{type(error).__name__}: {error} (not expected: EMBFILTER_DEBUG=1 shows where)", 1)
 
 
-def show_version(asked: bool) -> None:
-    """Print the version and end."""
+def _show_version(asked: bool) -> None:
     if asked:
         print(__version__)
         raise typer.Exit
@@ -59,7 +58,9 @@ def show_version(asked: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="Print it, and exit."),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print it, and exit."
+        ),
     ] = False,
 ) -> None:
     """The options in front of a command."""

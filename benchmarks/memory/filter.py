@@ -1,6 +1,6 @@
 """What taking the filter costs: bytes read and peak memory, at the size of Qwen2.5-0.5B's W_U.
 
-    python benchmarks/filter_memory.py
+    python benchmarks/memory/filter.py
 
 Makes a checkpoint with an unembedding matrix of 151,936 × 896 in bfloat16 (272 MB) and a backbone
 many times that size. The backbone is a hole in a sparse file: it takes no disk, and whoever reads
@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
 import torch
+from machine import MB, describe_machine, status
 
 HEIGHT, WIDTH = 151_936, 896
 BACKBONE_ROWS = 4_000_000  # × 896 × 2 bytes = 7.2 GB
-MB = 1e6
 
 
 def make_checkpoint(folder: Path) -> None:
@@ -77,12 +79,6 @@ def measure(folder: Path) -> dict[str, float]:
     }
 
 
-def status(key: str) -> float:
-    """An entry of this process's memory, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key)) / MB
-
-
 def measure_afresh(document: str, script: str, measure: Callable[[Path], dict[str, float]]) -> None:
     """Make the checkpoint, measure in a fresh process, print a table or JSON.
 
@@ -109,8 +105,6 @@ def measure_afresh(document: str, script: str, measure: Callable[[Path], dict[st
     if arguments.json:
         print(child.stdout, end="")
         return
-    from machine import describe_machine
-
     print(f"{describe_machine()}\n\n| | MB |\n|---|---|")
     for name, value in json.loads(child.stdout).items():
         print(f"| {name} | {value:,.0f} |")

@@ -1,17 +1,17 @@
 """What Lens and Spectroscopy cost in memory, at the size of Qwen2.5-0.5B's W_U.
 
-    python benchmarks/spectroscopy_memory.py
+    python benchmarks/memory/spectroscopy.py
 
 Makes a checkpoint with an unembedding matrix of 151,936 × 896 in bfloat16 (272 MB), and in a fresh
 process takes the average token, the logit shifts of 100 tokens and the top tokens of 100
-embeddings. (What the spectrum costs, filter_memory.py measures.) Linux only (/proc).
+embeddings. (What the spectrum costs, filter.py measures.) Linux only (/proc).
 """
 
 from itertools import islice
 from pathlib import Path
 
 import torch
-from filter_memory import MB, measure_afresh, status
+from filter import MB, measure_afresh, status
 
 TEXTS, TOKENS, TOP = 100, 100, 10
 

@@ -1,9 +1,9 @@
 """The band auto against the plain edge and fitted baselines, with intervals, from an evaluation.
 
-    python benchmarks/own_text.py MODEL own.txt
+    python benchmarks/quality/own_text.py MODEL own.txt
     st-embfilter evaluate DIR --data DATA --out OUT --ratios 1,2,4,8,16 \\
         --against auto,whitening,all-but-the-top --fit own.txt
-    python benchmarks/auto_band.py OUT own.txt
+    python benchmarks/quality/auto_band.py OUT own.txt
 
 DIR is an artifact that was built with --ratio 1. Every difference is that of averages over data
 sets, with the 95% interval of a paired bootstrap over their items.

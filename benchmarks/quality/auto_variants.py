@@ -1,24 +1,26 @@
 """What was tried for the band auto, and how its constants were chosen: Spearman on three sets.
 
-    python benchmarks/auto_variants.py DIR own.txt --embeddings OUT/embeddings [--data DATA]
+    python benchmarks/quality/auto_variants.py DIR own.txt --embeddings OUT/embeddings [--data DATA]
 
 DIR is an artifact that was built with --ratio 1, own.txt what everything is fitted on, OUT what
 `st-embfilter evaluate` wrote (it keeps the embeddings). The average of STS12, STS14 and STS16.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
 import numpy as np
+from data_sets import Pairs, read_tasks, scores_by_task, unique_texts
 from numpy.typing import NDArray
-from sts import Pairs, read_tasks, scores_by_task, unique_texts
 
 from st_embfilter.evaluation.embedder import Embedder, load_evaluated
 from st_embfilter.evaluation.methods import directions
-from st_embfilter.inspection.token_distribution import read_texts
 from st_embfilter.spectral import calibration
 from st_embfilter.spectral.bands import band_indices
 from st_embfilter.spectral.calibration import (
@@ -27,6 +29,7 @@ from st_embfilter.spectral.calibration import (
     principal_directions,
     whitening,
 )
+from st_embfilter.texts import read_sample
 
 TUNED_ON = ("STS12", "STS14", "STS16")
 SIZES = (288, 144, 72, 36)
@@ -121,7 +124,7 @@ def main() -> None:
     texts = unique_texts(tasks)
     evaluated = load_evaluated(arguments.model, device="cpu")
     embedder = Embedder(evaluated.unfiltered(), arguments.embeddings, evaluated.revision)
-    raw, fitted_on = embedder(texts), embedder(sorted(set(read_texts(arguments.fit))))
+    raw, fitted_on = embedder(texts), embedder(sorted(set(read_sample(arguments.fit))))
     v = directions(evaluated, "tail", raw.shape[1]).astype(np.float64)
 
     print(

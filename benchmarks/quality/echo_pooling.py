@@ -1,16 +1,20 @@
 """Echo on STS: the reference's pooling against those that a portable artifact could name.
 
-    python benchmarks/echo_pooling.py MODEL [--data DIR] [--tasks STS13] [--dtype bfloat16]
+    python benchmarks/quality/echo_pooling.py MODEL [--data DIR] [--tasks STS13] [--dtype bfloat16]
 
 The reference pools the second copy of the text and the closing EOS, which no stock module of
 sentence-transformers can mark. One forward pass serves all poolings.
 """
 
-import json
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 import torch
+from data_sets import read_tasks, scores_by_task, unique_texts
 from machine import describe_machine
-from sts import RATIOS, print_table, read_tasks, scores_by_task, sts_arguments, unique_texts
+from sts import RATIOS, print_table, sts_arguments
 from torch import Tensor
 from tqdm import tqdm
 
@@ -63,18 +67,14 @@ def main() -> None:
             batches.setdefault(name, []).append(pooled @ matrix.T)
 
     print(f"{describe_machine()}\nbackbone in {transformer.auto_model.dtype}\n")
-    results = {}
     for name, blocks in batches.items():
         embeddings = torch.cat(blocks).numpy()
         sizes = [embeddings.shape[1] // ratio for ratio in (1, *RATIOS)]
         columns = ["raw", *(f"τ = {ratio}" for ratio in RATIOS)]
         scores = scores_by_task(tasks, texts, [embeddings[:, :k] for k in sizes])
-        results[name] = {"columns": columns, "scores": scores}
         print(f"pooled: {name}\n")
         print_table(tasks, columns, scores)
         print(flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

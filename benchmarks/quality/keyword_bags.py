@@ -1,6 +1,6 @@
 """Texts that are bags of keywords: what the filter does to their clusters, and where these lie.
 
-    python benchmarks/keyword_bags.py MODEL own.txt [--data DIR]
+    python benchmarks/quality/keyword_bags.py MODEL own.txt [--data DIR]
 
 No such set is at hand, so bags are made: the words of three titles (StackOverflowTitlesClustering)
 or three questions (Banking77, its first 20 intents) of one label, without stop words, shuffled.
@@ -11,7 +11,10 @@ import argparse
 import json
 import random
 import re
+import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 import numpy as np
 from machine import describe_machine
@@ -20,9 +23,9 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.metrics import v_measure_score
 
 from st_embfilter import Unembedding, band_indices, build_model
-from st_embfilter.inspection.token_distribution import read_texts
-from st_embfilter.pipeline.filter_module import compute_spectrum
+from st_embfilter.checkpoint.unembedding import compute_spectrum
 from st_embfilter.spectral.calibration import automatic_filter, principal_directions
+from st_embfilter.texts import read_sample
 
 SETS = {
     "titles": "extra/StackOverflowTitlesClustering/test.jsonl",
@@ -62,7 +65,7 @@ def main() -> None:
     # All directions in the spectrum's order: a rotation of the raw embeddings.
     width = spectrum.width
     model = build_model(arguments.model, band=range(width), spectrum=spectrum)
-    sample = model.encode(list(read_texts(arguments.texts)), show_progress_bar=True)
+    sample = model.encode(list(read_sample(arguments.texts)), show_progress_bar=True)
     auto, _ = automatic_filter(np.eye(width), principal_directions(sample))
 
     print(f"{describe_machine()}\n")

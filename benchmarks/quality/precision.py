@@ -1,20 +1,24 @@
 """STS with the backbone in float32, bfloat16 and float16, and what casting the filter too costs.
 
-    python benchmarks/precision.py MODEL [--data DIR] [--dtypes float32,bfloat16] [--tasks STS13]
+    python benchmarks/quality/precision.py MODEL [--data DIR] [--dtypes float32,bfloat16]
 
 Plain sentence-transformers casts an artifact's filter to the backbone's dtype; FilterModule leaves
 it in float32. Both are applied to the same pooled embeddings, so their columns differ by the cast
 alone.
 """
 
-import json
+import sys
 import tempfile
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 import numpy as np
 import torch
+from data_sets import read_tasks, scores_by_task, unique_texts
 from machine import describe_machine
 from sentence_transformers import SentenceTransformer
-from sts import RATIOS, print_table, read_tasks, scores_by_task, sts_arguments, unique_texts
+from sts import RATIOS, print_table, sts_arguments
 
 from st_embfilter import build_model, save_pretrained
 
@@ -28,7 +32,6 @@ def main() -> None:
     texts = unique_texts(tasks)
 
     print(describe_machine())
-    results = {}
     with tempfile.TemporaryDirectory() as folder:
         built = build_model(arguments.model, ratio=1)
         matrix = built[2].linear.weight.detach().cpu()
@@ -50,11 +53,8 @@ def main() -> None:
                 if name != "float32":
                     columns[f"τ = {ratio}, filter in {name}"] = cast[:, :k].numpy()
             scores = scores_by_task(tasks, texts, list(columns.values()))
-            results[name] = {"columns": list(columns), "scores": scores}
             print(f"\nbackbone in {name}\n")
-            print_table(tasks, **results[name])
-            if arguments.json:
-                arguments.json.write_text(json.dumps(results, indent=1))
+            print_table(tasks, list(columns), scores)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
 """For what share of texts the portable form has the very tokens of the exact form.
 
-    python benchmarks/seam.py MODEL [--data DIR] [--prompt prompteol]
+    python benchmarks/quality/seam.py MODEL [--data DIR] [--prompt prompteol]
 
 The portable form tokenizes the prompt apart from the text, so where a text ends in punctuation that
 merges with the closing quotation mark, it has two tokens and the exact form one.
 """
 
 import argparse
+import sys
 from collections import Counter
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
+from data_sets import STS_TASKS, read_tasks, unique_texts
 from machine import describe_machine
-from sts import TASKS, read_tasks, unique_texts
 
 from st_embfilter._compat import Transformer
 from st_embfilter.checkpoint.backbone import load_transformer
-from st_embfilter.checkpoint.source import resolve_source
+from st_embfilter.checkpoint.checkpoint import find_checkpoint
 from st_embfilter.pipeline.prompt_tokenizer import bake_template
 from st_embfilter.pipeline.prompts import PLACEHOLDER, resolve_template
 
@@ -29,12 +32,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     template = resolve_template(arguments.prompt)
-    _, whole = load_transformer(resolve_source(arguments.model), Transformer, "auto")
+    _, whole = load_transformer(find_checkpoint(arguments.model), Transformer, "auto")
     portable = bake_template(whole, template, 10**6)
     print(f"{describe_machine()}\nprompt: {arguments.prompt}\n")
     print("| task | texts | equal tokens | most frequent last characters of the others |")
     print("|---|---|---|---|")
-    for task in TASKS:
+    for task in STS_TASKS:
         texts = unique_texts(read_tasks(arguments.data, [task]))
         exact = whole([template.replace(PLACEHOLDER, text) for text in texts])["input_ids"]
         pairs = zip(texts, portable(texts)["input_ids"], exact, strict=True)

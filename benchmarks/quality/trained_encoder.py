@@ -1,23 +1,27 @@
 """A negative control: what the filter does to a model that was trained to embed.
 
-    python benchmarks/trained_encoder.py DIR --texts own.txt [--data DIR]
+    python benchmarks/quality/trained_encoder.py DIR --texts own.txt [--data DIR]
 
 DIR is a sentence-transformers model whose word embeddings stand for W_U. STS12-16 and SICK-R, raw
 against the plain edge, the band auto (fitted on the texts) and a random choice of directions.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
 import numpy as np
+from data_sets import read_tasks, scores_by_task, unique_texts
 from machine import describe_machine
 from sentence_transformers import SentenceTransformer
-from sts import print_table, read_tasks, scores_by_task, unique_texts
+from sts import print_table
 
 from st_embfilter import Spectrum, Unembedding, band_indices
 from st_embfilter.checkpoint.source import resolve_source
-from st_embfilter.inspection.token_distribution import read_texts
 from st_embfilter.spectral.calibration import automatic_filter, principal_directions
+from st_embfilter.texts import read_sample
 
 
 def main() -> None:
@@ -32,7 +36,7 @@ def main() -> None:
     texts = unique_texts(tasks)
     model = SentenceTransformer(arguments.model, device="cpu")
     raw = model.encode(texts, batch_size=64, show_progress_bar=True)
-    sample = model.encode(list(read_texts(arguments.texts)), batch_size=64)
+    sample = model.encode(list(read_sample(arguments.texts)), batch_size=64)
     unembedding = Unembedding.from_word_embeddings(resolve_source(arguments.model))
     directions = Spectrum.from_row_blocks(unembedding.row_blocks()).right_singular_vectors.numpy()
     auto, weights = automatic_filter(directions, principal_directions(sample))

@@ -1,10 +1,8 @@
 """The indexes under comparison: how each is built, how large it is, and how it is searched."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -12,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers.util.quantization import quantize_embeddings, semantic_search_faiss
 from tqdm import tqdm
-
-sys.path.append(str(Path(__file__).parents[1]))  # the scripts share what benchmarks/ has
 
 Vectors = NDArray[np.float32]
 Found = NDArray[np.int64]

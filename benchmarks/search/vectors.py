@@ -8,14 +8,17 @@ among 30,000 others, and of drawn vectors among 30,000 drawn.
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
 import faiss
 import numpy as np
+from data_sets import all_texts, document, rows
 from indexes import RATIOS, TOP, Vectors, unit
 from numpy.typing import NDArray
-from prepare_data import all_texts, document, rows
 from tqdm import tqdm
 
 from st_embfilter.evaluation.embedder import Embedder, load_evaluated

@@ -1,6 +1,6 @@
 """Ray: two workers against one, and with one of two killed in the middle.
 
-    python benchmarks/cluster.py MODEL [--texts FILE] [--rows 512] [--part-rows 16] [--rounds 2]
+    python benchmarks/speed/cluster.py MODEL [--texts FILE] [--rows 512] [--part-rows 16]
 
 MODEL is an artifact. The texts are the file's lines, over and over with a number in front, or made
 ones. Each worker has one CPU and one thread. A run's time is from its first finished part, when
@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 import numpy as np
 import psutil

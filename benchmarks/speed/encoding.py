@@ -1,6 +1,6 @@
 """Encoding: the prompt computed once, against plain sentence-transformers and the reference's way.
 
-    python benchmarks/encoding.py MODEL [--data DIR] [--texts 384] [--scores]
+    python benchmarks/speed/encoding.py MODEL [--data DIR] [--texts 384] [--scores]
 
 MODEL is an artifact with a prompt (PromptEOL), DIR holds STS12 to STS16 in mteb's rows. Texts are
 drawn from all of them, no text twice; without DIR they are made up. Timed in turn, in float32 and
@@ -17,19 +17,22 @@ sentence-transformers and of bfloat16 through ``PrefixEncoder`` over all texts (
 
 import argparse
 import random
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
 import numpy as np
 import torch
+from data_sets import read_tasks, scores_by_task, unique_texts
 from machine import describe_machine
 from made_texts import made_texts
 from sentence_transformers import SentenceTransformer
-from sts import read_tasks, scores_by_task, unique_texts
 
+from st_embfilter.encoding.loading import load_model
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
-from st_embfilter.pipeline.building import load_model
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
 BATCH = 32

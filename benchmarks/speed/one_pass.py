@@ -1,15 +1,18 @@
 """One encoding for all τ: the time of an evaluation at five ratios against that at one.
 
-    python benchmarks/one_pass.py MODEL [--data DIR] [--tasks STS16] [--rounds 2]
+    python benchmarks/speed/one_pass.py MODEL [--data DIR] [--tasks STS16] [--rounds 2]
 
 MODEL is an artifact that was built with --ratio 1. Both evaluations start from nothing, and are run
 in turn in this process.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 from machine import describe_machine
 

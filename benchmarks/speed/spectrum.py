@@ -1,6 +1,6 @@
 """The filter's birth: the spectrum of W_U from a file, against torch.linalg.svd.
 
-    python benchmarks/spectrum.py
+    python benchmarks/speed/spectrum.py
 
 For matrices of the sizes of Qwen2.5-0.5B's and Llama-3.2-1B's W_U, stored in float32 and bfloat16:
 
@@ -24,14 +24,14 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
 import torch
-from filter_memory import MB, status
-from machine import describe_machine
+from machine import MB, describe_machine, status
 from safetensors.torch import save_file
 from torch import Tensor
 
-from st_embfilter.checkpoint.unembedding import Unembedding
-from st_embfilter.pipeline.filter_module import compute_spectrum
+from st_embfilter.checkpoint.unembedding import Unembedding, compute_spectrum
 from st_embfilter.spectral.bands import band_indices
 from st_embfilter.spectral.spectrum import eigh_descending
 

@@ -1,6 +1,6 @@
 """Filtering stored vectors against the slower of the disk and the matrix product.
 
-    python benchmarks/transform.py [--rows 2000000] [--rounds 3] [--warm] [--folder DIR]
+    python benchmarks/speed/transform.py [--rows 2000000] [--rounds 3] [--warm] [--folder DIR]
 
 Makes a .npy file of random float32 vectors (4.6 GB), and times in turn, in this process:
 - copy: reads the same bytes, in a thread of its own and giving up the page cache behind it, as
@@ -25,9 +25,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
+
 import numpy as np
-from filter_memory import status
-from machine import describe_machine
+from machine import describe_machine, status
 from safetensors.numpy import save_file
 
 from st_embfilter.row_blocks import ahead

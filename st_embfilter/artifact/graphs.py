@@ -117,14 +117,14 @@ def export(path: str | Path, runtime: Runtime) -> Path:
     model = load_plain(folder)
     states = TokenStates(model[0].auto_model.float()).eval()
     with atomic_output(folder / runtime, folder=True) as partial:
-        write_onnx(states, partial / "model.onnx")
+        _write_onnx(states, partial / "model.onnx")
         if runtime == "onnx":
             run = onnx_runner(partial / "model.onnx")
         else:
-            write_openvino(partial / "model.onnx", partial / "openvino_model.xml")
+            _write_openvino(partial / "model.onnx", partial / "openvino_model.xml")
             for file in partial.glob("model.onnx*"):
                 file.unlink()
-            run = openvino_runner(partial / "openvino_model.xml")
+            run = _openvino_runner(partial / "openvino_model.xml")
         check_graph(model, states, run, Manifest.read(folder).probes.texts)
     text = (folder / CARD).read_text(encoding="utf-8")
     text = text.replace(CARD_HEADING, f"{NOTES[runtime]}\n{CARD_HEADING}", 1)
@@ -133,7 +133,7 @@ def export(path: str | Path, runtime: Runtime) -> Path:
     return folder / runtime
 
 
-def write_onnx(states: TokenStates, path: Path) -> None:
+def _write_onnx(states: TokenStates, path: Path) -> None:
     """Export with free batch and length; weights beside the graph where they don't fit in."""
     ids = torch.arange(3, 17).reshape(2, 7)
     mask = torch.ones_like(ids)
@@ -155,10 +155,10 @@ def write_onnx(states: TokenStates, path: Path) -> None:
         verbose=False,
     )
     if size > LARGEST_FILE:
-        rename_external_data(path)
+        _rename_external_data(path)
 
 
-def rename_external_data(path: Path) -> None:
+def _rename_external_data(path: Path) -> None:
     """Give the file beside an ONNX graph the name that optimum fetches from a hub."""
     import onnx
 
@@ -171,8 +171,7 @@ def rename_external_data(path: Path) -> None:
     path.with_name(f"{path.name}.data").rename(path.with_name(EXTERNAL_DATA))
 
 
-def write_openvino(onnx_path: Path, path: Path) -> None:
-    """Convert an ONNX graph."""
+def _write_openvino(onnx_path: Path, path: Path) -> None:
     import openvino
 
     graph = openvino.convert_model(onnx_path)
@@ -190,7 +189,7 @@ def onnx_runner(path: Path) -> Run:
     return lambda features: np.asarray(session.run(None, features)[0])
 
 
-def openvino_runner(path: Path) -> Run:
+def _openvino_runner(path: Path) -> Run:
     """What a graph gives in OpenVINO, in float32."""
     import openvino
 

@@ -31,7 +31,7 @@ def write_backbone(backbone: PreTrainedModel, folder: Path, band: str) -> None:
         config["is_matryoshka"] = True
     write_json(config_path, config)
     if config["model_type"] in PREFIXED_FAMILIES:
-        prefix_weights(folder)
+        _prefix_weights(folder)
 
 
 def portable_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def prefix_weights(folder: Path) -> None:
+def _prefix_weights(folder: Path) -> None:
     """Name the weights as in a checkpoint of the whole language model, ``model.layers…``."""
     for path in folder.glob("*.safetensors"):
         tensors = {f"model.{name}": tensor for name, tensor in load_file(path).items()}
@@ -132,13 +132,12 @@ def pooling_config(pooling: Pooling) -> dict[str, Any]:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON object or list, one entry a line, as UTF-8."""
     if isinstance(content, dict):
-        lines = [f"{dump(key)}: {dump(value)}" for key, value in content.items()]
+        lines = [f"{_dump(key)}: {_dump(value)}" for key, value in content.items()]
         text = "{\n  " + ",\n  ".join(lines) + "\n}\n"
     else:
-        text = "[\n  " + ",\n  ".join(dump(entry) for entry in content) + "\n]\n"
+        text = "[\n  " + ",\n  ".join(_dump(entry) for entry in content) + "\n]\n"
     path.write_text(text, encoding="utf-8")
 
 
-def dump(value: Any) -> str:
-    """One JSON value on one line."""
+def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)

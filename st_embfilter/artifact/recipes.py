@@ -49,20 +49,20 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: If it can't be read, or holds what a recipe doesn't.
     """
-    content = read_mapping(path)
+    content = _read_mapping(path)
     card = content.pop("card", None) or {}
     if not isinstance(card, dict):
         raise RecipeError(f"{path}: card is not a list of entries")
-    check_keys(path, content, BUILD_KEYS)
-    check_keys(path, card, CARD_KEYS)
+    _check_keys(path, content, BUILD_KEYS)
+    _check_keys(path, card, CARD_KEYS)
     if "source" not in content:
         raise RecipeError(f"{path} names no source")
     if results := card.pop("results", None):
-        card["results"] = read_results(path, str(results))
+        card["results"] = _read_results(path, str(results))
     return Recipe(content, CardFacts(**card))
 
 
-def read_results(recipe: Path, name: str) -> dict[str, Any]:
+def _read_results(recipe: Path, name: str) -> dict[str, Any]:
     """The measured scores in a file beside a recipe."""
     # A path in a recipe never leaves its folder.
     if Path(name).name != name:
@@ -76,8 +76,7 @@ def read_results(recipe: Path, name: str) -> dict[str, Any]:
     return results
 
 
-def read_mapping(path: Path) -> dict[Any, Any]:
-    """A YAML file's entries."""
+def _read_mapping(path: Path) -> dict[Any, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -87,7 +86,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     return content
 
 
-def check_keys(path: Path, entries: dict[Any, Any], known: tuple[str, ...]) -> None:
+def _check_keys(path: Path, entries: dict[Any, Any], known: tuple[str, ...]) -> None:
     """Refuse entries that mean nothing."""
     if unknown := [str(key) for key in entries if key not in known]:
         raise RecipeError(f"{path}: unknown {', '.join(unknown)} (known: {', '.join(known)})")

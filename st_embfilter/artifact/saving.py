@@ -84,7 +84,7 @@ def save_pretrained(
         OutputExistsError: If ``path`` exists.
         OutputWriteError: If it can't be written; then nothing is left behind.
     """
-    transformer, pooling, filter_module = check_pipeline(model)
+    transformer, pooling, filter_module = _check_pipeline(model)
     if thin and isinstance(transformer, ExactTransformer):
         raise MisuseError("the thin form runs no code: it is portable, not exact")
     path, checkpoint = Path(path), _checkpoint_of(filter_module)
@@ -143,7 +143,7 @@ def _checkpoint_of(filter_module: FilterModule) -> Checkpoint | None:
     return Checkpoint(Source(provenance["source"], revision=provenance["revision"]))
 
 
-def check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, FilterModule]:
+def _check_pipeline(model: SentenceTransformer) -> tuple[Transformer, Pooling, FilterModule]:
     """The three modules of a pipeline that the artifact can hold.
 
     Raises:

@@ -62,22 +62,21 @@ class EmbeddingServer:
         self.model = model
         for self.route in [given] if given in ROUTES else ROUTES:
             if model is None and self.route != "/embed":
-                self.model = self.first_model()
+                self.model = self._first_model()
             try:
                 self.embed("hello")
                 return
             except HTTPError as error:
                 if error.code not in (404, 405):
-                    raise ServerError(f"{self}: {said(error)}") from error
+                    raise ServerError(f"{self}: {_said(error)}") from error
         raise ServerError(f"{url} has no embedding route: tried {', '.join(ROUTES)}")
 
     def __str__(self) -> str:
         return self.base + self.route
 
-    def first_model(self) -> str:
-        """The first model that the server lists."""
+    def _first_model(self) -> str:
         try:
-            listed = self.ask(self.route.replace("embeddings", "models"))
+            listed = self._ask(self.route.replace("embeddings", "models"))
         except HTTPError:
             return "default"  # It serves one, and doesn't ask for its name.
         try:
@@ -95,15 +94,14 @@ class EmbeddingServer:
             body = {"inputs": [text], "normalize": False, "truncate": True}
         else:
             body = {"model": self.model, "input": [text]}
-        answer = self.ask(self.route, body)
+        answer = self._ask(self.route, body)
         try:
             vector = answer[0] if self.route == "/embed" else answer["data"][0]["embedding"]
             return [float(number) for number in vector]
         except (LookupError, TypeError, ValueError) as error:
             raise ServerError(f"{self} answers, but not with embeddings: {error!r}") from error
 
-    def ask(self, path: str, body: Any = None) -> Any:
-        """One request's answer."""
+    def _ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.base + path, data, self.headers)
         try:
@@ -115,7 +113,7 @@ class EmbeddingServer:
             raise ServerError(f"{self.base} doesn't answer as a server should: {error}") from error
 
 
-def said(error: HTTPError) -> str:
+def _said(error: HTTPError) -> str:
     """A refusal in one line."""
     text = error.read(500).decode(errors="replace")
     return f"answered {error.code} ({' '.join(text.split())})"
@@ -153,23 +151,23 @@ def check_server(
     if dtype not in PROBE_TOLERANCE:
         raise MisuseError(f"the dtype {dtype} is unknown: use {', '.join(PROBE_TOLERANCE)}")
     server = EmbeddingServer(url, model, api_key)
-    found, refused = embed_all(server, probes.texts)
+    found, refused = _embed_all(server, probes.texts)
     pairs = zip(probes.texts, probes.embeddings, strict=True)
     answered = {text: row for text, row in pairs if text not in refused}
     expected = torch.tensor(list(answered.values()))
-    check = compare_directions(found, expected, PROBE_TOLERANCE[dtype])
+    check = _compare_directions(found, expected, PROBE_TOLERANCE[dtype])
     if not check.ok:
-        check = replace(check, detail=f"{check.detail}: {explain(folder, list(answered), found)}")
+        check = replace(check, detail=f"{check.detail}: {_explain(folder, list(answered), found)}")
     too_long = "refused" if refused else "answered"
     return [Check("server", True, f"{server}, texts that are too long are {too_long}"), check]
 
 
-def compare_directions(found: Tensor, expected: Tensor, tolerance: float) -> Check:
+def _compare_directions(found: Tensor, expected: Tensor, tolerance: float) -> Check:
     """Whether embeddings have the directions of the expected ones, or of their first numbers."""
     width, full = found.shape[1], expected.shape[1]
     if width > full:
         return Check("embeddings", False, f"have {width} numbers, not {full}")
-    error = distance(found, expected[:, :width])
+    error = _distance(found, expected[:, :width])
     if not error <= tolerance:  # NaN is not.
         what = f"differ by up to {error:.1e} of their length (at most {tolerance:.0e})"
         return Check("embeddings", False, what)
@@ -179,7 +177,7 @@ def compare_directions(found: Tensor, expected: Tensor, tolerance: float) -> Che
     return Check("embeddings", True, detail + (", scaled to length 1" if unit else ""))
 
 
-def embed_all(server: EmbeddingServer, texts: list[str]) -> tuple[Tensor, list[str]]:
+def _embed_all(server: EmbeddingServer, texts: list[str]) -> tuple[Tensor, list[str]]:
     """The texts' embeddings, and the longest text if the server refuses that one."""
     rows, refused = [], []
     for text in texts:
@@ -187,25 +185,25 @@ def embed_all(server: EmbeddingServer, texts: list[str]) -> tuple[Tensor, list[s
             rows.append(server.embed(text))
         except HTTPError as error:
             if text != max(texts, key=len) or error.code not in TOO_LONG:
-                raise ServerError(f"{server}: {said(error)}") from error
+                raise ServerError(f"{server}: {_said(error)}") from error
             refused.append(text)
     if len({len(row) for row in rows}) > 1:
         raise ServerError(f"{server} gives embeddings of different lengths")
     return torch.tensor(rows), refused
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
+def _distance(found: Tensor, expected: Tensor) -> float:
     """The largest distance between two rows, all scaled to length 1."""
     return relative_difference(normalize(found), normalize(expected))
 
 
-def explain(folder: Path, texts: list[str], found: Tensor) -> str:
+def _explain(folder: Path, texts: list[str], found: Tensor) -> str:
     """What a server does that gives these embeddings, as far as it can be told."""
     if not found.isfinite().all():
         return "they hold NaN or infinity"
     differences = [
-        (distance(found, vectors[:, : found.shape[1]]), name)
-        for name, vectors in variants(folder, texts)
+        (_distance(found, vectors[:, : found.shape[1]]), name)
+        for name, vectors in _variants(folder, texts)
         if vectors.shape[1] >= found.shape[1]
     ]
     if not differences:
@@ -216,14 +214,14 @@ def explain(folder: Path, texts: list[str], found: Tensor) -> str:
     return f"it serves this model, but {name} (then off by {nearest:.1e})"
 
 
-def variants(folder: Path, texts: list[str]) -> Iterator[tuple[str, Tensor]]:
+def _variants(folder: Path, texts: list[str]) -> Iterator[tuple[str, Tensor]]:
     """What servers are known to do wrong, and what embeddings that gives."""
     model = load_plain(folder)
     modules: Any = list(model)
     transformer, stored, dense = modules
     (right,) = pooling_modes(stored)
     template = Manifest.read(folder).prompt
-    for prompt, features in tokenized(model, texts, template):
+    for prompt, features in _tokenized(model, texts, template):
         with torch.inference_mode():
             hidden = transformer(features)
         for mode in POOLINGS:
@@ -237,7 +235,7 @@ def variants(folder: Path, texts: list[str]) -> Iterator[tuple[str, Tensor]]:
                 yield " and ".join(faults) or "nothing is wrong", vectors
 
 
-def tokenized(
+def _tokenized(
     model: SentenceTransformer, texts: list[str], template: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Texts as tokens, rightly and with a fault of the prompt."""

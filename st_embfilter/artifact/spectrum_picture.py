@@ -30,7 +30,7 @@ def draw_spectrum(axes: "Axes", values: Sequence[float], kept: Sequence[int]) ->
     axes.legend(loc="upper right")
 
 
-def draw_weights(axes: "Axes", weights: Sequence[float]) -> None:
+def _draw_weights(axes: "Axes", weights: Sequence[float]) -> None:
     """What each direction is weighted with, as the height of a shade."""
     axes.fill_between(
         range(len(weights)),
@@ -60,6 +60,6 @@ def save_picture(path: Path, manifest: Manifest) -> None:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     if manifest.weights:
-        draw_weights(axes, manifest.weights)
+        _draw_weights(axes, manifest.weights)
     draw_spectrum(axes, manifest.singular_values, manifest.indices or ())
     figure.savefig(path, dpi=110)

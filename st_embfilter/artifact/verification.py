@@ -86,11 +86,11 @@ def run_checks(path: str | Path) -> list[Check]:
     """As :func:`verify`, but gives the checks that fail too. Each needs those before it."""
     folder = artifact_folder(path)
     steps: list[tuple[str, Callable[[Path], str]]] = [
-        ("files", check_files),
-        ("modules", check_modules),
-        ("filter matrix", check_matrix),
-        ("provenance", check_provenance),
-        ("probe embeddings", check_probes),
+        ("files", _check_files),
+        ("modules", _check_modules),
+        ("filter matrix", _check_matrix),
+        ("provenance", _check_provenance),
+        ("probe embeddings", _check_probes),
     ]
     checks: list[Check] = []
     for name, step in steps:
@@ -112,16 +112,16 @@ def run_checks(path: str | Path) -> list[Check]:
     return checks
 
 
-def check_files(folder: Path) -> str:
+def _check_files(folder: Path) -> str:
     """All files are there, and none that holds a pickle, or code but the exact form's own."""
     base = (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if is_thin(folder) else ("config.json",)
     missing = [name for name in (*base, *FILES) if not (folder / name).is_file()]
-    require(not missing, f"missing {', '.join(missing)}")
+    _require(not missing, f"missing {', '.join(missing)}")
     if is_thin(folder):
-        require(adds_nothing(folder), f"{ADAPTER_WEIGHTS} is not all zeros")
-        require(not (folder / "config.json").exists(), "has both a base model and a config.json")
+        _require(adds_nothing(folder), f"{ADAPTER_WEIGHTS} is not all zeros")
+        _require(not (folder / "config.json").exists(), "has both a base model and a config.json")
     weights = list(folder.glob("*.safetensors"))
-    require(bool(weights), "the backbone's weights are missing")
+    _require(bool(weights), "the backbone's weights are missing")
     found = sorted(
         file.name
         for file in folder.rglob("*")
@@ -129,23 +129,23 @@ def check_files(folder: Path) -> str:
     )
     if (folder / EXACT_CODE.name).is_file():
         found.remove(EXACT_CODE.name)  # The next check looks at it.
-    require(not found, f"holds code or pickles: {', '.join(found)}")
+    _require(not found, f"holds code or pickles: {', '.join(found)}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return f"{len(FILES) + len(base) + len(weights)} files, {size / 1e6:.1f} MB"
 
 
-def check_modules(folder: Path) -> str:
+def _check_modules(folder: Path) -> str:
     """``modules.json`` names what all releases and servers understand, or our own code."""
-    modules = read_json(folder / MODULES_FILE)
-    require(modules in (MODULES, EXACT_MODULES), "modules.json is of neither form")
-    require(
+    modules = _read_json(folder / MODULES_FILE)
+    _require(modules in (MODULES, EXACT_MODULES), "modules.json is of neither form")
+    _require(
         holds_only_our_code(folder)
         or not (is_exact(folder) or (folder / EXACT_CODE.name).exists()),
         f"{EXACT_CODE.name} is not this release of st-embfilter's, or not alone: it is not run",
     )
-    dense = read_json(folder / DENSE_CONFIG)
+    dense = _read_json(folder / DENSE_CONFIG)
     identity = "torch.nn.modules.linear.Identity"
-    require(
+    _require(
         dense.get("activation_function") == identity and dense.get("bias") is False,
         "2_Dense has a bias or an activation function",
     )
@@ -154,84 +154,86 @@ def check_modules(folder: Path) -> str:
 
 def is_exact(folder: Path) -> bool:
     """Whether an artifact says that it is in the exact form."""
-    return bool(read_json(folder / MODULES_FILE) == EXACT_MODULES)
+    return bool(_read_json(folder / MODULES_FILE) == EXACT_MODULES)
 
 
-def check_matrix(folder: Path) -> str:
+def _check_matrix(folder: Path) -> str:
     """The filter has the shape that the configurations say, and the rows of its band."""
     weight = read_matrix(folder)
-    dense = read_json(folder / DENSE_CONFIG)
-    pooling = read_json(folder / POOLING_CONFIG)
+    dense = _read_json(folder / DENSE_CONFIG)
+    pooling = _read_json(folder / POOLING_CONFIG)
     shape = (dense["out_features"], dense["in_features"])
-    require(weight.shape == shape, f"is {weight.shape}, its config says {shape}")
-    require(
+    _require(weight.shape == shape, f"is {weight.shape}, its config says {shape}")
+    _require(
         pooling["word_embedding_dimension"] == shape[1],
         f"takes {shape[1]} numbers, the pooling gives {pooling['word_embedding_dimension']}",
     )
-    require(bool(np.isfinite(weight).all()), "holds NaN or infinity")
+    _require(bool(np.isfinite(weight).all()), "holds NaN or infinity")
     size = f"{shape[0]} × {shape[1]} float32"
     if Manifest.read(folder).band == AUTO:
-        require(bool(weight.any(axis=1).all()), "has rows that are all zeros")
+        _require(bool(weight.any(axis=1).all()), "has rows that are all zeros")
         return f"{size}, weighted"
     rows = weight.astype(np.float64)
     error = float(np.abs(rows @ rows.T - np.eye(len(rows))).max())
-    require(error <= ORTHONORMAL_TOLERANCE, f"its rows are not orthonormal (error {error:.1e})")
+    _require(error <= ORTHONORMAL_TOLERANCE, f"its rows are not orthonormal (error {error:.1e})")
     return f"{size}, rows orthonormal to {error:.1e}"
 
 
-def check_provenance(folder: Path) -> str:
+def _check_provenance(folder: Path) -> str:
     """The manifest says where the filter is from, and fits the matrix."""
     manifest = Manifest.read(folder)
     k, width = read_matrix(folder).shape
-    require(manifest.format == FORMAT, f"unknown format {manifest.format}")
-    require(manifest.k == k, f"tells of {manifest.k} dimensions, the filter has {k}")
-    require(
+    _require(manifest.format == FORMAT, f"unknown format {manifest.format}")
+    _require(manifest.k == k, f"tells of {manifest.k} dimensions, the filter has {k}")
+    _require(
         len(manifest.sha256) == 64 and bool(manifest.source and manifest.tensor),
         "doesn't say which matrix the filter was taken from",
     )
     if is_thin(folder):
-        adapter = read_json(folder / ADAPTER_CONFIG)
+        adapter = _read_json(folder / ADAPTER_CONFIG)
         base = adapter["base_model_name_or_path"], adapter["revision"]
-        require(
+        _require(
             base == (manifest.source, manifest.revision),
             f"the filter was taken from {manifest.source}, {ADAPTER_CONFIG} names {base[0]}",
         )
-    require(PLACEHOLDER in manifest.prompt, "has no prompt")
+    _require(PLACEHOLDER in manifest.prompt, "has no prompt")
     values = manifest.singular_values
-    require(
+    _require(
         len(values) == width and values == sorted(values, reverse=True) and values[-1] >= 0,
         f"doesn't list {width} descending singular values",
     )
-    check_band(manifest, k, width)
+    _check_band(manifest, k, width)
     return f"{manifest.source}, {manifest.tensor}, {manifest.band} band"
 
 
-def check_band(manifest: Manifest, k: int, width: int) -> None:
+def _check_band(manifest: Manifest, k: int, width: int) -> None:
     """The directions that a manifest lists, or their weights, are its band's."""
     if manifest.band == AUTO:
         weights, calibration = manifest.weights or [], manifest.calibration or {}
-        require(
+        _require(
             len(weights) == width and all(0 <= weight <= 1 for weight in weights),
             f"doesn't weight {width} directions from 0 to 1",
         )
-        require(calibration.get("texts", 0) > 0, "doesn't say what it was calibrated on")
+        _require(calibration.get("texts", 0) > 0, "doesn't say what it was calibrated on")
         return
     listed: Any = manifest.indices if manifest.band == "indices" else manifest.band
     expected = band_indices(width, k, listed, manifest.seed or 0)
-    require(manifest.indices == expected, f"lists directions that are not the {listed} band")
+    _require(manifest.indices == expected, f"lists directions that are not the {listed} band")
 
 
-def check_probes(folder: Path) -> str:
+def _check_probes(folder: Path) -> str:
     """Plain sentence-transformers gives the embeddings that the builder saw."""
     probes = Manifest.read(folder).probes
     expected = torch.tensor(probes.embeddings)
     model = load_plain(folder)
     found = encode_probes(model, probes.texts)
-    require(found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}")
+    _require(
+        found.shape == expected.shape, f"are {tuple(found.shape)}, not {tuple(expected.shape)}"
+    )
     error = relative_difference(found, expected)
     tolerance = PROBE_TOLERANCE[probes.dtype]
     changed = ": has the base model changed on the hub?" if is_thin(folder) else ""
-    require(
+    _require(
         error <= tolerance,
         f"differ by {error:.1e} of their length (at most {tolerance:.0e}){changed}",
     )
@@ -256,12 +258,10 @@ def load_plain(folder: Path) -> SentenceTransformer:
     )
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file."""
+def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def require(condition: bool, fault: str) -> None:
-    """Raise :class:`VerificationError` unless the condition holds."""
+def _require(condition: bool, fault: str) -> None:
     if not condition:
         raise VerificationError(fault)

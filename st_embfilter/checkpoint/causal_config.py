@@ -28,7 +28,7 @@ def load_config(source: Source) -> Any:
     causal = any(name in known or name.endswith("ForCausalLM") for name in architectures)
     may_be_multimodal = any(name.endswith("ForConditionalGeneration") for name in architectures)
     if architectures and not (causal or may_be_multimodal):
-        raise no_head(source, architectures[0])
+        raise _no_head(source, architectures[0])
     try:
         # Without the last argument, a terminal's user is asked whether to run a repository's code.
         config = AutoConfig.from_pretrained(
@@ -40,7 +40,7 @@ def load_config(source: Source) -> Any:
             f"{source.name}: config.json can't be used: {' '.join(str(error).split())}"
         ) from error
     if architectures and not causal and not multimodal:
-        raise no_head(source, architectures[0])
+        raise _no_head(source, architectures[0])
     both_ways = getattr(config.get_text_config(), "use_bidirectional_attention", None)
     if both_ways in (True, "all") or config.model_type == "paligemma":
         raise NoUnembeddingError(
@@ -55,8 +55,7 @@ def is_multimodal(config: Any) -> bool:
     return config.get_text_config() is not config and not config.is_encoder_decoder
 
 
-def no_head(source: Source, architecture: str) -> NoUnembeddingError:
-    """The error for a model of another kind."""
+def _no_head(source: Source, architecture: str) -> NoUnembeddingError:
     return NoUnembeddingError(
         f"{source.name} is a {architecture}: it has no language-model head that predicts the next "
         f"token, to take the filter from. Use the causal language model's own checkpoint"

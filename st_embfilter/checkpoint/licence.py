@@ -53,6 +53,5 @@ def read_licence(source: Source) -> Licence:
 
 
 def _read(source: Source, filename: str) -> bytes:
-    """A file's whole content."""
     with source.open(filename) as file:
         return file.read()

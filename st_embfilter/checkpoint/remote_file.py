@@ -85,7 +85,7 @@ class RemoteFile(io.RawIOBase):
                     raise OSError(f"the connection ended {end - begin:,} bytes early")
             except (OSError, HTTPError) as error:
                 failures += 1
-                if failures == ATTEMPTS or not is_passing(error):
+                if failures == ATTEMPTS or not _is_passing(error):
                     raise
                 time.sleep(min(2 ** (failures - 1), LONGEST_WAIT))
 
@@ -107,7 +107,7 @@ class RangesIgnoredError(OSError):
     """The server answers a range request with the whole file."""
 
 
-def is_passing(error: Exception) -> bool:
+def _is_passing(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500

@@ -105,7 +105,7 @@ class Source:
         Raises:
             CheckpointError: If its name leaves the model's folder.
         """
-        check_filename(self.name, filename)
+        _check_filename(self.name, filename)
         if self.folder:
             return self.folder / filename
         cached = try_to_load_from_cache(self.name, filename, revision=self.revision)
@@ -144,7 +144,7 @@ class Source:
         return content
 
 
-def check_filename(source: str, filename: str) -> None:
+def _check_filename(source: str, filename: str) -> None:
     """Refuse a name that leads out of the model's folder, or is none."""
     path = PurePosixPath(filename)
     if path.is_absolute() or ".." in path.parts or "\\" in filename:

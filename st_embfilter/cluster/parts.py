@@ -29,7 +29,7 @@ class Part:
     rows: int
 
 
-def corpus_files(path: Path) -> list[Path]:
+def _corpus_files(path: Path) -> list[Path]:
     """The Parquet files of a corpus, in their order.
 
     Raises:
@@ -64,7 +64,7 @@ def cut(path: Path, part_rows: int, check: Callable[[Path, "pa.Schema"], None]) 
     """
     root = path if path.is_dir() else path.parent
     parts = []
-    for file in corpus_files(path):
+    for file in _corpus_files(path):
         table = ParquetTable(file)
         check(file, table.schema)
         metadata = table.file.metadata

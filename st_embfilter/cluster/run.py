@@ -201,12 +201,12 @@ def run(
     with tqdm(total=total, initial=ready, desc=task.verb, unit="row") as bar:
         if left:
             with connected(workers.address) as own:
-                for rows in written(left, PartWriter(task, output), workers, own):
+                for rows in _written(left, PartWriter(task, output), workers, own):
                     bar.update(rows)
     return output.publish(parts, {"source": str(source), **task.facts()})
 
 
-def written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool) -> Iterator[int]:
+def _written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool) -> Iterator[int]:
     """Have parts written, and give the number of rows of each when it is.
 
     Raises:

@@ -126,7 +126,7 @@ class Encoding:
         )
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         rows = rows.append_column(EMBEDDING, values).combine_chunks()
-        return rows.cast(described(rows.schema, self.facts())).to_reader()
+        return rows.cast(_described(rows.schema, self.facts())).to_reader()
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Filtering:
         kind = resized(vectors.field.type, pa.float32(), self.filter.dimensions)
         position = table.schema.get_field_index(self.column)
         schema = table.schema.set(position, vectors.field.with_type(kind))
-        schema = described(schema, self.facts())
+        schema = _described(schema, self.facts())
 
         def batches() -> "Iterator[pa.RecordBatch]":
             first = part.first
@@ -200,7 +200,7 @@ class Filtering:
         return normalized(rows) if self.normalize else rows
 
 
-def described(schema: "pa.Schema", facts: Mapping[str, Any]) -> "pa.Schema":
+def _described(schema: "pa.Schema", facts: Mapping[str, Any]) -> "pa.Schema":
     """A schema that says what made the column of vectors."""
     metadata = dict(schema.metadata or {})
     # It lists the columns and their widths, which are other ones now.

@@ -21,7 +21,7 @@ from st_embfilter.files import check_absent
 from st_embfilter.texts import read_sample
 
 
-def use_recipe(context: typer.Context, path: Path | None) -> Path | None:
+def _use_recipe(context: typer.Context, path: Path | None) -> Path | None:
     """Read a recipe, and take its entries for the options that aren't given."""
     if path is not None:
         from st_embfilter.artifact.recipes import read_recipe
@@ -102,7 +102,7 @@ def build(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            callback=use_recipe,
+            callback=_use_recipe,
             is_eager=True,
             help="A YAML file of these options, and of what the model card tells. Options that are "
             "given go first.",

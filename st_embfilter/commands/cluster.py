@@ -72,7 +72,7 @@ def encode(
     from st_embfilter.cluster.run import encode_corpus
     from st_embfilter.cluster.workers import Workers
 
-    stdout = take_stdout()
+    stdout = _take_stdout()
     manifest = encode_corpus(
         source,
         out,
@@ -86,7 +86,7 @@ def encode(
         part_rows=part_rows,
         workers=Workers(workers, cpus_per_worker, gpus_per_worker, address),
     )
-    report(out, manifest, stdout if as_json else None)
+    _report(out, manifest, stdout if as_json else None)
 
 
 @app.command()
@@ -112,7 +112,7 @@ def transform(
     from st_embfilter.cluster.run import transform_corpus
     from st_embfilter.cluster.workers import Workers
 
-    stdout = take_stdout()
+    stdout = _take_stdout()
     manifest = transform_corpus(
         source,
         out,
@@ -123,17 +123,16 @@ def transform(
         part_rows=part_rows,
         workers=Workers(workers, cpus_per_worker, address=address),
     )
-    report(out, manifest, stdout if as_json else None)
+    _report(out, manifest, stdout if as_json else None)
 
 
-def take_stdout() -> TextIO:
+def _take_stdout() -> TextIO:
     """Keep stdout for the result: until the process ends, Ray's threads may write to it."""
     stdout, sys.stdout = sys.stdout, sys.stderr
     return stdout
 
 
-def report(out: Path, manifest: dict[str, Any], stdout: TextIO | None) -> None:
-    """Say what there is now, and on stdout as JSON."""
+def _report(out: Path, manifest: dict[str, Any], stdout: TextIO | None) -> None:
     files = len(manifest["parts"])
     console.print(f"[green]Done[/green]: {out}, {manifest['rows']:,} rows in {files:,} files")
     if stdout:

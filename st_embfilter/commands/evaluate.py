@@ -10,11 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markdown import Markdown
 
-from st_embfilter.commands.options import (
-    DeviceOption,
-    JsonOption,
-    split,
-)
+from st_embfilter.commands.options import DeviceOption, JsonOption, split
 from st_embfilter.commands.terminal import console, import_mteb
 from st_embfilter.errors import DataError, MisuseError
 from st_embfilter.texts import read_lines
@@ -113,13 +109,13 @@ def evaluate(
         models,
         chosen,
         out,
-        ratios=[parse_ratio(ratio) for ratio in split(ratios)],
+        ratios=[_parse_ratio(ratio) for ratio in split(ratios)],
         against=compared,
         sample=FitSample(read_lines(fit), fit.name) if fit else None,
         paper=protocol == "paper",
         batch_size=batch_size,
         device=device,
-        command=command_line(),
+        command=_command_line(),
     )
     if done.scores:
         console.print(Markdown(done.summary))
@@ -134,15 +130,14 @@ def evaluate(
         )
 
 
-def parse_ratio(text: str) -> float:
-    """A filter ratio."""
+def _parse_ratio(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise MisuseError(f"the filter ratio {text!r} is not a number") from None
 
 
-def command_line() -> str:
+def _command_line() -> str:
     """The command as it was given, without the folders that its paths are in."""
     words = [word if word.startswith("-") else Path(word).name for word in sys.argv[1:]]
     return shlex.join(["st-embfilter", *words])

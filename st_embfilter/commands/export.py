@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from st_embfilter.commands.options import (
-    JsonOption,
-)
+from st_embfilter.commands.options import JsonOption
 from st_embfilter.commands.terminal import console
 
 

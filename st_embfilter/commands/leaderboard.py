@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from st_embfilter.commands.options import (
-    JsonOption,
-    split,
-)
+from st_embfilter.commands.options import JsonOption, split
 from st_embfilter.commands.terminal import console, import_mteb
 from st_embfilter.errors import MisuseError
 

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from st_embfilter.commands.options import (
-    JsonOption,
-)
+from st_embfilter.commands.options import JsonOption
 from st_embfilter.commands.terminal import console
 
 
@@ -40,7 +38,7 @@ def publish(
     [dim]st-embfilter publish smollm2-embedding org/smollm2-embedding[/dim]
     """
     if dry_run:
-        show_plan(path, repo_id, private, revision, as_json)
+        _show_plan(path, repo_id, private, revision, as_json)
         return
     console.print("Checking the artifact, and sending it")
     from st_embfilter.artifact.publishing import publish as publish_folder
@@ -56,8 +54,9 @@ def publish(
         print(json.dumps(vars(published)))
 
 
-def show_plan(path: Path, repo_id: str, private: bool, revision: str | None, as_json: bool) -> None:
-    """List what would go, after all checks."""
+def _show_plan(
+    path: Path, repo_id: str, private: bool, revision: str | None, as_json: bool
+) -> None:
     with console.status("Checking the artifact"):
         from st_embfilter.artifact.publishing import prepare
 

@@ -7,12 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from st_embfilter.commands.options import (
-    DimsOption,
-    FilterOption,
-    JsonOption,
-    NormalizeOption,
-)
+from st_embfilter.commands.options import DimsOption, FilterOption, JsonOption, NormalizeOption
 from st_embfilter.commands.terminal import console
 
 

@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from st_embfilter.commands.options import (
-    JsonOption,
-)
+from st_embfilter.commands.options import JsonOption
 from st_embfilter.commands.terminal import console, fail
 
 

@@ -38,7 +38,7 @@ def compare_tokens(
     """Read the texts' embeddings through W_U, before and after the filter."""
     raw = raw_model.encode(texts, convert_to_tensor=True)
     before, after = (
-        [decode(raw_model.tokenizer, row) for row in tokens.tolist()]
+        [_decode(raw_model.tokenizer, row) for row in tokens.tolist()]
         for tokens in (
             nearest_tokens(raw, unembedding.row_blocks(), TOP_TOKENS),
             nearest_tokens(raw, unembedding.row_blocks(), TOP_TOKENS, matrix),
@@ -47,7 +47,7 @@ def compare_tokens(
     return [LensRow(*row) for row in zip(texts, before, after, strict=True)]
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     """Each token as a person would write it; one that shows nothing, as it is escaped."""
     texts = (str(tokenizer.decode([token])) for token in ids)
     return [text.strip() or repr(text)[1:-1].strip() for text in texts]

@@ -37,15 +37,14 @@ def draw_picture(
     figure.suptitle("EmbedFilter on SmolLM2-135M-Instruct, τ = 2", fontsize=15)
     values = provenance["singular_values"]
     draw_spectrum(axes["spectrum"], values, provenance["indices"])
-    draw_sizes(axes["sizes"], len(values))
-    draw_search(axes["search"], search)
-    draw_tokens(axes["tokens"], lens)
+    _draw_sizes(axes["sizes"], len(values))
+    _draw_search(axes["search"], search)
+    _draw_tokens(axes["tokens"], lens)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def draw_sizes(axes: "Axes", width: int) -> None:
-    """Bytes of a vector at each ratio."""
+def _draw_sizes(axes: "Axes", width: int) -> None:
     ratios = (1, 2, 4, 8)
     sizes = [4 * (width // ratio) for ratio in ratios]
     names = ["raw", *(f"τ = {ratio}" for ratio in ratios[1:])]
@@ -56,7 +55,7 @@ def draw_sizes(axes: "Axes", width: int) -> None:
     axes.set_title("Bytes per vector (float32)")
 
 
-def draw_search(axes: "Axes", rows: Sequence["SearchRow"]) -> None:
+def _draw_search(axes: "Axes", rows: Sequence["SearchRow"]) -> None:
     """For each query, the place of its answer before and after."""
     for y, row in enumerate(rows):
         color = WORSE if row.filtered > row.raw else FILTERED
@@ -70,8 +69,7 @@ def draw_search(axes: "Axes", rows: Sequence["SearchRow"]) -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def draw_tokens(axes: "Axes", rows: Sequence["LensRow"]) -> None:
-    """The tokens nearest to each text."""
+def _draw_tokens(axes: "Axes", rows: Sequence["LensRow"]) -> None:
     axes.set_axis_off()
     axes.set_title("The tokens an embedding lies closest to (cosine with the rows of W_U)")
     cells = [[row.text, plain(row.raw), plain(row.filtered)] for row in rows]

@@ -186,7 +186,7 @@ class PrefixEncoder:
         prefix: Any = None
         if length:
             shared = rows[0].ids[None, :length].to(self.model.device)
-            prefix = backbone_of(self.model)(input_ids=shared, use_cache=True)
+            prefix = _backbone_of(self.model)(input_ids=shared, use_cache=True)
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]), reverse=True)
         result: Tensor | None = None
         on_cpu = self.model.device.type == "cpu"
@@ -218,14 +218,14 @@ class PrefixEncoder:
     def _embed(self, rows: list[Tokens], prefix: Any, length: int) -> Tensor:
         """The embeddings of some texts, ``(len(rows), dimensions)``."""
         device = self.model.device
-        ids = padded([row.ids[length:] for row in rows]).to(device)
-        seen = padded([torch.ones_like(row.ids) for row in rows]).to(device)
+        ids = _padded([row.ids[length:] for row in rows]).to(device)
+        seen = _padded([torch.ones_like(row.ids) for row in rows]).to(device)
         keys_and_values = None
         if prefix is not None:
             # The backbone adds to it.
             keys_and_values = copy.deepcopy(prefix.past_key_values)
             keys_and_values.batch_repeat_interleave(len(rows))
-        states = backbone_of(self.model)(
+        states = _backbone_of(self.model)(
             input_ids=ids,
             attention_mask=seen,
             past_key_values=keys_and_values,
@@ -236,7 +236,7 @@ class PrefixEncoder:
             states = torch.cat([front, states], dim=1)
         features: dict[str, Any] = {
             "token_embeddings": states,
-            "attention_mask": padded([row.pooled for row in rows]).to(device),
+            "attention_mask": _padded([row.pooled for row in rows]).to(device),
         }
         for module in list(self.model)[1:]:
             features = module(features)
@@ -244,7 +244,7 @@ class PrefixEncoder:
         return embeddings
 
 
-def backbone_of(model: SentenceTransformer) -> Any:
+def _backbone_of(model: SentenceTransformer) -> Any:
     """The language model in a pipeline.
 
     Raises:
@@ -276,6 +276,6 @@ def batches(order: list[int], rows: list[Tokens], length: int, tokens: int) -> l
     return cut
 
 
-def padded(rows: list[Tensor]) -> Tensor:
+def _padded(rows: list[Tensor]) -> Tensor:
     """Rows of several lengths as one matrix, filled with 0 on the right."""
     return nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -162,13 +162,13 @@ class Embedder:
             NonFiniteError: If the model gives NaN or infinity.
             OutputWriteError: If the disk is full. What was encoded before stays.
         """
-        keys = self.keys_of(texts, role, prompt)
+        keys = self._keys_of(texts, role, prompt)
         missing = np.flatnonzero(~self.store.has(keys))
         _, first = np.unique(keys[missing], return_index=True)
         # The longest first: too little memory shows at once.
         todo = sorted((int(i) for i in missing[first]), key=lambda i: len(texts[i]), reverse=True)
         try:
-            for batch in slices(todo, self.batch_size * BATCHES_AT_ONCE, describe):
+            for batch in _slices(todo, self.batch_size * BATCHES_AT_ONCE, describe):
                 embeddings = self.encode([texts[i] for i in batch], role, prompt)
                 self.store.append(keys[batch], embeddings)
         finally:
@@ -186,7 +186,7 @@ class Embedder:
             raise NonFiniteError(f"the model's embedding of {text[:80]!r} holds NaN or infinity")
         return embeddings
 
-    def keys_of(self, texts: list[str], role: Role | None, prompt: str | None) -> Keys:
+    def _keys_of(self, texts: list[str], role: Role | None, prompt: str | None) -> Keys:
         """What tells each text's embedding from all others of this model."""
         start = hashlib.blake2b(digest_size=KEY_BYTES)
         # Otherwise the role changes nothing: one encoding serves queries and documents.
@@ -201,7 +201,7 @@ class Embedder:
         return np.frombuffer(bytes(keys), f"S{KEY_BYTES}")
 
 
-def slices(items: list[int], size: int, describe: str) -> Iterator[list[int]]:
+def _slices(items: list[int], size: int, describe: str) -> Iterator[list[int]]:
     """Slices of a list, with a progress bar of its items if there are any."""
     with tqdm(total=len(items), desc=describe, unit="text", leave=False, disable=not items) as bar:
         for start in range(0, len(items), size):

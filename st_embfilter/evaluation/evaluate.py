@@ -115,14 +115,14 @@ def evaluate(
             scores += collect(run, methods, tasks)
         finally:
             embedder.store.close()
-        about.append(describe_model(evaluated))
+        about.append(_describe_model(evaluated))
         if evaluated.manifest and not alone:
             manifests[evaluated.name] = evaluated.manifest
     facts = {
         "command": command,
         "protocol": "paper" if paper else "mteb",
         "mteb": mteb.__version__,
-        "machine": describe_machine(device),
+        "machine": _describe_machine(device),
         "models": about,
         "fit": {"name": sample.name, "texts": len(sample.texts)} if sample else None,
         "tasks": [
@@ -136,11 +136,11 @@ def evaluate(
         "notes": {task.metadata.name: task.note for task in tasks if hasattr(task, "note")},
         "failures": failures,
     }
-    write_reports(out, scores, facts, manifests)
+    _write_reports(out, scores, facts, manifests)
     return Evaluation(scores, failures, facts)
 
 
-def write_reports(
+def _write_reports(
     out: Path,
     scores: Sequence[Score],
     facts: dict[str, Any],
@@ -163,7 +163,7 @@ def write_reports(
             draw_scores(scores, fresh)
 
 
-def describe_model(evaluated: Evaluated) -> dict[str, str]:
+def _describe_model(evaluated: Evaluated) -> dict[str, str]:
     """What the tables say of a model."""
     manifest = evaluated.manifest
     limit = f"at most {evaluated.model.max_seq_length} tokens"
@@ -175,7 +175,7 @@ def describe_model(evaluated: Evaluated) -> dict[str, str]:
     }
 
 
-def describe_machine(device: str | None) -> str:
+def _describe_machine(device: str | None) -> str:
     """The processor and the releases that scores may depend on."""
     if torch.cuda.is_available() and device != "cpu":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"

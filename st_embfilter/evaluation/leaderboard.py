@@ -77,7 +77,7 @@ def write_submission(
             "release_date": release_date,
         }
     )
-    found = results_of(evaluated, results / RESULTS)
+    found = _results_of(evaluated, results / RESULTS)
     left_out: dict[str, str] = {}
     with atomic_output(out, folder=True) as folder:
         cache = ResultCache(folder)
@@ -98,11 +98,11 @@ def write_submission(
         source = folder / f"{identifier(evaluated.name)}_models.py"
         text = SOURCE.format(variable=identifier(evaluated.name), meta=meta.to_python())
         source.write_text(text, encoding="utf-8")
-        check_submission(folder, source, meta, tasks)
+        _check_submission(folder, source, meta, tasks)
     return Submission(out, out / source.name, sorted(tasks), left_out)
 
 
-def results_of(evaluated: Evaluated, results: Path) -> list[tuple[Path, dict[str, int]]]:
+def _results_of(evaluated: Evaluated, results: Path) -> list[tuple[Path, dict[str, int]]]:
     """Result files of a model at its full size, and of its smaller sizes with these.
 
     Those of baselines, and of another protocol than mteb's, are not of this model.
@@ -118,7 +118,7 @@ def results_of(evaluated: Evaluated, results: Path) -> list[tuple[Path, dict[str
     return found
 
 
-def check_submission(folder: Path, source: Path, meta: ModelMeta, tasks: set[str]) -> None:
+def _check_submission(folder: Path, source: Path, meta: ModelMeta, tasks: set[str]) -> None:
     """Have mteb read a submission.
 
     Raises:

@@ -54,13 +54,13 @@ def local_tasks(data: Path, names: Sequence[str], languages: Sequence[str]) -> l
         raise MisuseError(f"{data} holds no evaluation sets: it needs mteb/, beir/ or extra/")
     if missing := [name for name in names if name not in folders]:
         raise MisuseError(f"{data} has no {missing[0]}: it has {', '.join(folders)}")
-    readers = {"mteb": task_of_mteb, "beir": retrieval_task, "extra": other_task}
+    readers = {"mteb": _task_of_mteb, "beir": _retrieval_task, "extra": _other_task}
     return [
         readers[folders[name].parent.name](folders[name], languages) for name in names or folders
     ]
 
 
-def task_of_mteb(folder: Path, languages: Sequence[str]) -> AbsTask:
+def _task_of_mteb(folder: Path, languages: Sequence[str]) -> AbsTask:
     """The task that mteb has of that name, with its rows from files."""
     task = named_task(folder.name, languages)
     splits = list(task.eval_splits)
@@ -75,20 +75,22 @@ def task_of_mteb(folder: Path, languages: Sequence[str]) -> AbsTask:
     files = {split: folder / f"{split}.jsonl" for split in splits}
 
     def read() -> Any:
-        rows = DatasetDict({split: read_json_lines(path, columns) for split, path in files.items()})
+        rows = DatasetDict(
+            {split: _read_json_lines(path, columns) for split, path in files.items()}
+        )
         return {subset: rows} if task.metadata.is_multilingual else rows
 
-    local = local_task(type(task), task.metadata, files, read)
+    local = _local_task(type(task), task.metadata, files, read)
     local.hf_subsets = [subset]
     local.filter_eval_splits(task.eval_splits)
     return local
 
 
-def other_task(folder: Path, languages: Sequence[str]) -> AbsTask:
+def _other_task(folder: Path, languages: Sequence[str]) -> AbsTask:
     """A task that mteb doesn't have: its columns and splits tell its kind."""
     files = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
     files.setdefault(TEST, folder / f"{TEST}.jsonl")
-    found = columns_of(files[TEST])
+    found = _columns_of(files[TEST])
     attributes: dict[str, Any] = {}
     kind: type[AbsTask]
     columns: tuple[str, ...]
@@ -112,14 +114,14 @@ def other_task(folder: Path, languages: Sequence[str]) -> AbsTask:
         }
 
     def read() -> Any:
-        rows = {split: read_json_lines(path, columns) for split, path in files.items()}
+        rows = {split: _read_json_lines(path, columns) for split, path in files.items()}
         return {"default": DatasetDict(rows)}
 
-    metadata = new_metadata(folder.name, type_name, metric, languages)
-    return local_task(kind, metadata, files, read, attributes)
+    metadata = _new_metadata(folder.name, type_name, metric, languages)
+    return _local_task(kind, metadata, files, read, attributes)
 
 
-def retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
+def _retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
     """A retrieval task in BEIR's layout, judged by ``qrels/test.tsv``."""
     files = {
         "corpus": folder / "corpus.jsonl",
@@ -129,7 +131,7 @@ def retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
 
     def read() -> Any:
         parts = {
-            part: read_json_lines(files[part], ("_id", "text")).rename_column("_id", "id")
+            part: _read_json_lines(files[part], ("_id", "text")).rename_column("_id", "id")
             for part in ("corpus", "queries")
         }
         relevant = read_judgements(files[TEST])
@@ -139,10 +141,10 @@ def retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
         parts["queries"] = parts["queries"].select(asked)
         return {"default": {TEST: {**parts, "relevant_docs": relevant, "top_ranked": None}}}
 
-    metadata = new_metadata(folder.name, "Retrieval", "ndcg_at_10", languages)
-    task = local_task(AbsTaskRetrieval, metadata, files, read)
+    metadata = _new_metadata(folder.name, "Retrieval", "ndcg_at_10", languages)
+    task = _local_task(AbsTaskRetrieval, metadata, files, read)
     judged = read_judgements(files[TEST])
-    if unknown := judged.keys() - set(read_json_lines(files["queries"], ("_id",))["_id"]):
+    if unknown := judged.keys() - set(_read_json_lines(files["queries"], ("_id",))["_id"]):
         # As where judgements name queries by their place, and queries have other numbers.
         task.note = (  # type: ignore[attr-defined]
             f"{len(unknown)} of {len(judged)} judged queries are not in {files['queries'].name}: "
@@ -151,7 +153,7 @@ def retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
     return task
 
 
-def local_task(
+def _local_task(
     kind: type[AbsTask],
     metadata: TaskMetadata,
     files: dict[str, Path],
@@ -191,7 +193,7 @@ def local_task(
     return task
 
 
-def new_metadata(name: str, type_name: str, metric: str, languages: Sequence[str]) -> TaskMetadata:
+def _new_metadata(name: str, type_name: str, metric: str, languages: Sequence[str]) -> TaskMetadata:
     """What mteb wants to know of a task that it doesn't have."""
     return TaskMetadata(
         name=name,
@@ -204,13 +206,13 @@ def new_metadata(name: str, type_name: str, metric: str, languages: Sequence[str
     )
 
 
-def read_json_lines(path: Path, columns: Sequence[str]) -> Dataset:
+def _read_json_lines(path: Path, columns: Sequence[str]) -> Dataset:
     """A file of JSON lines, mapped from disk.
 
     Raises:
         DataError: If it can't be read, lacks a column, or has a row without a value in one.
     """
-    if missing := [column for column in columns if column not in (found := columns_of(path))]:
+    if missing := [column for column in columns if column not in (found := _columns_of(path))]:
         raise DataError(f"{path} lacks the column {missing[0]}: it has {', '.join(found)}")
     try:
         rows: Dataset = Dataset.from_json(str(path))
@@ -222,7 +224,7 @@ def read_json_lines(path: Path, columns: Sequence[str]) -> Dataset:
     return rows
 
 
-def columns_of(path: Path) -> list[str]:
+def _columns_of(path: Path) -> list[str]:
     """The columns of the first row of a file of JSON lines."""
     try:
         with path.open(encoding="utf-8") as file:

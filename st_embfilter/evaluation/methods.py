@@ -130,7 +130,7 @@ def make_methods(
     width = embedder.store.width
     own = len(evaluated.matrix) if evaluated.matrix is not None else width
     if not ratios:
-        whole = evaluated.apply_filter if evaluated.filter is not None else unchanged
+        whole = evaluated.apply_filter if evaluated.filter is not None else _unchanged
         return [Method(AS_IS, own, {}, whole)]
     sizes = sorted({kept_dimensions(width, ratio=ratio) for ratio in ratios}, reverse=True)
     if too_large := [k for k in sizes if own < k < width]:
@@ -156,7 +156,7 @@ def make_methods(
         if name == RAW:
             continue
         for k in (width,) if name in FITTED else [k for k in sizes if k < width]:
-            methods.append(baseline(name, k, evaluated, embedder, sample))
+            methods.append(_baseline(name, k, evaluated, embedder, sample))
     return methods
 
 
@@ -168,14 +168,13 @@ def raw_method(evaluated: Evaluated, width: int) -> Method:
     """
     matrix = evaluated.matrix
     if matrix is None:
-        return Method(RAW, width, {}, unchanged)
+        return Method(RAW, width, {}, _unchanged)
     if evaluated.manifest and len(evaluated.manifest.indices or ()) == width:
         return Method(RAW, width, {}, evaluated.apply_filter)
-    return Method(RAW, width, {"method": RAW}, unchanged)
+    return Method(RAW, width, {"method": RAW}, _unchanged)
 
 
-def unchanged(raw: Embeddings) -> Embeddings:
-    """The embeddings themselves."""
+def _unchanged(raw: Embeddings) -> Embeddings:
     return raw
 
 
@@ -187,7 +186,7 @@ def filter_method(evaluated: Evaluated, k: int) -> Method:
     return Method(FILTER, k, kwargs, lambda raw: evaluated.apply_filter(raw)[:, :k])
 
 
-def baseline(
+def _baseline(
     name: str, k: int, evaluated: Evaluated, embedder: Embedder, sample: FitSample | None
 ) -> Method:
     """One of the baselines, bringing embeddings to k dimensions."""

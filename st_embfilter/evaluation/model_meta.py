@@ -29,7 +29,7 @@ def make_meta(evaluated: Evaluated) -> ModelMeta:
     every smaller τ by truncation (``embed_dim`` lists those of the paper). Of any other model the
     first is not known, and the second not the case.
     """
-    model, manifest, card = evaluated.model, evaluated.manifest, front_matter(evaluated)
+    model, manifest, card = evaluated.model, evaluated.manifest, _front_matter(evaluated)
     licence = card.get("license")
     parameters = list(model.parameters())
     backbone: Any = model[0]
@@ -69,7 +69,6 @@ def save_result(cache: ResultCache, result: TaskResult, meta: ModelMeta) -> None
     path.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
-def front_matter(evaluated: Evaluated) -> dict[str, Any]:
-    """What a model's card says in its front matter."""
+def _front_matter(evaluated: Evaluated) -> dict[str, Any]:
     card = evaluated.folder / "README.md"
     return dict(ModelCard.load(card).data.to_dict()) if card.is_file() else {}

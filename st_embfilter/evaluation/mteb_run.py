@@ -118,7 +118,7 @@ class Run:
             OutputWriteError: If the disk is full. Tasks that were finished stay.
         """
         failures: dict[str, str] = {}
-        every = [part for task in tasks for part in parts_of(task)]
+        every = [part for task in tasks for part in _parts_of(task)]
         with tqdm(total=len(every) * len(methods), unit="score") as bar:
             for task in every:
                 bar.set_description(task.metadata.name)
@@ -129,7 +129,7 @@ class Run:
                 try:
                     if not isinstance(task, AbsTaskAggregate):
                         task.load_data()
-                    texts = texts_once(task)
+                    texts = _texts_once(task)
                     for method in todo:
                         self.score(task, method, texts)
                         bar.update()
@@ -152,19 +152,18 @@ class Run:
         """Have mteb score one method on a task whose data is loaded."""
         outcome: Outcome | None = None
         if isinstance(task, AbsTaskAggregate):
-            parts = [self.result_path(part, method) for part in task.metadata.tasks]
+            parts = [self._result_path(part, method) for part in task.metadata.tasks]
             result = task.combine_task_results([TaskResult.from_disk(path) for path in parts])
         else:
-            result, outcome = self.run_mteb(task, method, method.for_task(texts))
+            result, outcome = self._run_mteb(task, method, method.for_task(texts))
         # The result last: where it is, all is.
         save_outcome(self.outcome_path(task, method), outcome, task.metadata.main_score)
-        self.save_result(result, method, self.result_path(task, method))
+        self._save_result(result, method, self._result_path(task, method))
 
-    def run_mteb(
+    def _run_mteb(
         self, task: AbsTask, method: Method, transform: Transform
     ) -> tuple[TaskResult, Outcome | None]:
-        """The result of one task, and what it is made of."""
-        fresh = never_run(task)
+        fresh = _never_run(task)
         encoder = StoredEncoder(self.embedder, self.meta(method), transform, self.paper)
         with tempfile.TemporaryDirectory() as folder:
             recorder = Recorder(fresh, Path(folder))
@@ -180,7 +179,7 @@ class Run:
             result: TaskResult = done.task_results[0]
             return result, recorder.outcome(result)
 
-    def save_result(self, result: TaskResult, method: Method, path: Path) -> None:
+    def _save_result(self, result: TaskResult, method: Method, path: Path) -> None:
         """Have mteb write a result, and move its files to their place whole."""
         scratch = self.out / ".saving"
         remove(scratch)
@@ -199,7 +198,7 @@ class Run:
     def result(self, task: AbsTask, method: Method) -> TaskResult | None:
         """A task's whole result, of the same data, if the output folder holds it."""
         try:
-            found = TaskResult.from_disk(self.result_path(task, method))
+            found = TaskResult.from_disk(self._result_path(task, method))
         except (FileNotFoundError, ValueError):
             return None
         whole = (
@@ -217,17 +216,16 @@ class Run:
         update = {"experiment_kwargs": kwargs or None, "embed_dim": method.dimensions}
         return self._meta.model_copy(update=update)
 
-    def result_path(self, task: AbsTask, method: Method) -> Path:
-        """Where mteb puts a result."""
+    def _result_path(self, task: AbsTask, method: Method) -> Path:
         return self.cache.get_task_result_path(task.metadata.name, self.meta(method))
 
     def outcome_path(self, task: AbsTask, method: Method) -> Path:
         """Beside the results, in the same layout."""
-        path = self.result_path(task, method).relative_to(self.out / RESULTS)
+        path = self._result_path(task, method).relative_to(self.out / RESULTS)
         return self.out / OUTCOMES / path.with_suffix(".npz")
 
 
-def never_run(task: AbsTask) -> Any:
+def _never_run(task: AbsTask) -> Any:
     """A task on the same data, in the state that mteb's random choices start from."""
     fresh: Any = copy.copy(task)
     fresh.rng_state, fresh.np_rng = copy.deepcopy((task.rng_state, task.np_rng))
@@ -239,28 +237,28 @@ def never_run(task: AbsTask) -> Any:
     return fresh
 
 
-def parts_of(task: AbsTask) -> list[AbsTask]:
+def _parts_of(task: AbsTask) -> list[AbsTask]:
     """A task, or the tasks it is the mean of and then itself."""
     if isinstance(task, AbsTaskAggregate):
-        return [part for one in task.metadata.tasks for part in parts_of(one)] + [task]
+        return [part for one in task.metadata.tasks for part in _parts_of(one)] + [task]
     return [task]
 
 
-def texts_once(task: AbsTask) -> Callable[[], set[str]]:
+def _texts_once(task: AbsTask) -> Callable[[], set[str]]:
     """Gives all texts of a task, gathered when they are first asked for."""
-    return cache(lambda: set(texts_of(task.dataset)))
+    return cache(lambda: set(_texts_of(task.dataset)))
 
 
-def texts_of(data: Any) -> Iterator[str]:
+def _texts_of(data: Any) -> Iterator[str]:
     """Every text in a task's data, wherever it stands."""
     if isinstance(data, str):
         yield data
     elif isinstance(data, dict):
         for value in data.values():
-            yield from texts_of(value)
+            yield from _texts_of(value)
         if isinstance(data.get("title"), str) and isinstance(data.get("text"), str):
             # As mteb gives a document to the model.
             yield f"{data['title']} {data['text']}".strip()
     elif isinstance(data, Iterable):
         for value in data:
-            yield from texts_of(value)
+            yield from _texts_of(value)

@@ -58,7 +58,7 @@ class Recorder:
         if isinstance(self.task, AbsTaskClassification | AbsTaskSTS | AbsTaskPairClassification):
             return self._of_predictions()
         measures = {
-            f"{split}/{entry['hf_subset']}": flat(entry["v_measures"])
+            f"{split}/{entry['hf_subset']}": _flat(entry["v_measures"])
             for split, entries in result.scores.items()
             for entry in entries
             if "v_measures" in entry
@@ -104,7 +104,7 @@ class Recorder:
         return None
 
 
-def flat(measures: Any) -> Array:
+def _flat(measures: Any) -> Array:
     """V-measures of all samples of a clustering task, or by level of the hierarchy."""
     levels = measures.values() if isinstance(measures, dict) else [measures]
     return np.array([[value for level in levels for value in level]], np.float64)
@@ -137,7 +137,7 @@ def resampled_scores(metric: str, outcome: Outcome) -> Array:
         # In blocks: 1,000 resamples of 100,000 items would be 800 MB.
         block = min(RESAMPLES, max(1, BLOCK // items.shape[1]))
         parts = [
-            statistic(draw_resamples(items.shape[1], block, start), items)
+            statistic(_draw_resamples(items.shape[1], block, start), items)
             for start in range(0, RESAMPLES, block)
         ]
         scores.append(np.concatenate(parts)[:RESAMPLES])
@@ -146,7 +146,7 @@ def resampled_scores(metric: str, outcome: Outcome) -> Array:
 
 
 @lru_cache(maxsize=1)
-def draw_resamples(count: int, resamples: int, seed: int) -> Array:
+def _draw_resamples(count: int, resamples: int, seed: int) -> Array:
     """How often each of ``count`` items is in each resample ``(resamples, count)``."""
     generator = np.random.default_rng(seed)
     return np.array(

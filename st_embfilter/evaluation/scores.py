@@ -74,7 +74,7 @@ def collect(run: Run, methods: Sequence[Method], tasks: Iterable[AbsTask]) -> li
         results = {label: result for label, result in found.items() if result is not None}
         done = [method for method in methods if method.label in results]
         # Every method's resamples at once: they are drawn anew for every task.
-        resampled = {method.label: resamples(run, task, method) for method in done}
+        resampled = {method.label: _resamples(run, task, method) for method in done}
         raw = next((method.label for method in done if method.name == RAW), None)
         for method in done:
             result = results[method.label]
@@ -103,7 +103,7 @@ def collect(run: Run, methods: Sequence[Method], tasks: Iterable[AbsTask]) -> li
     return scores
 
 
-def resamples(run: Run, task: AbsTask, method: Method) -> Any:
+def _resamples(run: Run, task: AbsTask, method: Method) -> Any:
     """A score's bootstrap values, or None where its metric isn't made of items."""
     metric, outcome = load_outcome(run.outcome_path(task, method))
     return resampled_scores(metric, outcome) if outcome else None

@@ -12,7 +12,7 @@ UP, DOWN = "▲", "▼"
 
 def summary(scores: Sequence[Score], about: dict[str, Any]) -> str:
     """What was run, and the averages."""
-    return f"{describe(about)}\n\n{overview(scores)}\n"
+    return f"{_describe(about)}\n\n{_overview(scores)}\n"
 
 
 def markdown(scores: Sequence[Score], about: dict[str, Any]) -> str:
@@ -22,11 +22,11 @@ def markdown(scores: Sequence[Score], about: dict[str, Any]) -> str:
     for model in models:
         own = [score for score in scores if score.model == model]
         for k in sorted({score.dimensions for score in own}, reverse=True):
-            parts.append(f"### {model}, {k} dimensions\n\n{detail(own, k)}")
+            parts.append(f"### {model}, {k} dimensions\n\n{_detail(own, k)}")
     return "\n\n".join(parts) + "\n"
 
 
-def describe(about: dict[str, Any]) -> str:
+def _describe(about: dict[str, Any]) -> str:
     """What was run, with which protocol, on what."""
     protocol = {
         "mteb": "mteb's (embeddings as the model gives them)",
@@ -54,7 +54,7 @@ def describe(about: dict[str, Any]) -> str:
     return "  \n".join(lines)
 
 
-def overview(scores: Sequence[Score]) -> str:
+def _overview(scores: Sequence[Score]) -> str:
     """A row for each model, method and dimension: categories, average of all tasks, gain."""
     groups = columns(scores)
     names = [c for c in CATEGORIES if any(s.category == c for s in scores)]
@@ -69,10 +69,10 @@ def overview(scores: Sequence[Score]) -> str:
             base = raw[model]["average"]
             gain = f"{100 * (means['average'] - base) / base:+.1f}%"
         rows.append([model, name, str(k), *(f"{means[c]:.2f}" for c in [*names, "average"]), gain])
-    return table(["model", "method", "dimensions", *head, "relative gain"], rows, left=2)
+    return _table(["model", "method", "dimensions", *head, "relative gain"], rows, left=2)
 
 
-def detail(scores: Sequence[Score], k: int) -> str:
+def _detail(scores: Sequence[Score], k: int) -> str:
     """A row for each task, a column for each method of k dimensions, and the raw embedding's."""
     raw = {s.task: s for s in scores if s.method == RAW}
     methods = list(dict.fromkeys(s.method for s in scores if s.dimensions == k and s.method != RAW))
@@ -80,16 +80,16 @@ def detail(scores: Sequence[Score], k: int) -> str:
     rows = []
     for task in dict.fromkeys(s.task for s in scores):
         cells = [f"{raw[task].score:.2f}"] if raw else []
-        rows.append([task, *cells, *(cell(found.get((task, name))) for name in methods)])
+        rows.append([task, *cells, *(_cell(found.get((task, name))) for name in methods)])
     legend = (
         f"\n\n{UP} better, {DOWN} worse than raw beyond noise: 0 is outside the 95% interval of "
         f"the paired bootstrap over test items. No mark: within noise, or not made of items."
     )
     head = ["task", *([RAW] if raw else []), *methods]
-    return table(head, rows, left=1) + (legend if methods and raw else "")
+    return _table(head, rows, left=1) + (legend if methods and raw else "")
 
 
-def cell(score: Score | None) -> str:
+def _cell(score: Score | None) -> str:
     """A score, marked if its gain is beyond noise."""
     if score is None:
         return ""
@@ -97,7 +97,7 @@ def cell(score: Score | None) -> str:
     return f"{score.score:.2f}{mark}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
     """A Markdown table whose first columns are words and the others numbers."""
     rule = ["---"] * left + ["---:"] * (len(head) - left)
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])

@@ -11,7 +11,8 @@ PAPER = "paper"
 # What the revision of a data set begins with that was read from files of this machine.
 LOCAL = "local-"
 # The paper evaluates 8 of the 15 retrieval tasks of MTEB(eng, v1), and all of its other 41 tasks.
-# That is 49, as its Table 1 counts them by category (docs/results.md says how that was settled).
+# That is 49, as its Table 1 counts them by category (how that was settled:
+# docs/research/results.md).
 NOT_IN_THE_PAPER = (
     "ClimateFEVER",
     "CQADupstackRetrieval",

@@ -91,7 +91,7 @@ def inspect(
     mean = embeddings.mean(dim=0, keepdim=True)
     average = average_token(spectrum, unembedding.row_blocks(), log_p)
     variance = energy(embeddings - mean, spectrum)
-    bands = split_bands(width, subject.kept)
+    bands = _split_bands(width, subject.kept)
     return Inspection(
         version=__version__,
         unembedding=unembedding.provenance(),
@@ -106,26 +106,26 @@ def inspect(
             mean_embedding=energy(mean, spectrum).tolist(),
             variance=variance.tolist(),
         ),
-        token_sets=measure_sets(unembedding, spectrum, embeddings, vocabulary, bands),
+        token_sets=_measure_sets(unembedding, spectrum, embeddings, vocabulary, bands),
         top=TOP,
         most_frequent=most_frequent,
-        by_logit=measure_shares(vocabulary, texts, by_logit, most_frequent),
-        by_cosine=measure_shares(vocabulary, texts, by_cosine, most_frequent),
+        by_logit=_measure_shares(vocabulary, texts, by_logit, most_frequent),
+        by_cosine=_measure_shares(vocabulary, texts, by_cosine, most_frequent),
         samples=[
             Sample(
                 text,
-                top_tokens(vocabulary, by_logit, index),
-                top_tokens(vocabulary, by_cosine, index),
+                _top_tokens(vocabulary, by_logit, index),
+                _top_tokens(vocabulary, by_cosine, index),
             )
             for index, text in enumerate(texts[:SAMPLES])
         ],
-        directions=measure_directions(unembedding, spectrum, vocabulary),
-        mean_cosine=Change(mean_cosine(embeddings), mean_cosine(embeddings @ matrix.T)),
+        directions=_measure_directions(unembedding, spectrum, vocabulary),
+        mean_cosine=Change(_mean_cosine(embeddings), _mean_cosine(embeddings @ matrix.T)),
         variance_kept=float(variance[subject.kept].sum()),
     )
 
 
-def split_bands(width: int, kept: Sequence[int]) -> list[Band]:
+def _split_bands(width: int, kept: Sequence[int]) -> list[Band]:
     """The kept directions, between the removed ones of the spectrum's first and second half."""
     removed = sorted(set(range(width)) - set(kept))
     bands = [
@@ -136,7 +136,7 @@ def split_bands(width: int, kept: Sequence[int]) -> list[Band]:
     return [band for band in bands if band.indices]
 
 
-def measure_sets(
+def _measure_sets(
     unembedding: Unembedding,
     spectrum: Spectrum,
     embeddings: Tensor,
@@ -160,7 +160,7 @@ def measure_sets(
     ]
 
 
-def measure_shares(
+def _measure_shares(
     vocabulary: Vocabulary,
     texts: Sequence[str],
     tokens: tuple[Tensor, Tensor],
@@ -175,14 +175,13 @@ def measure_shares(
     )
 
 
-def top_tokens(vocabulary: Vocabulary, tokens: tuple[Tensor, Tensor], index: int) -> TopTokens:
-    """One text's top tokens before and after."""
+def _top_tokens(vocabulary: Vocabulary, tokens: tuple[Tensor, Tensor], index: int) -> TopTokens:
     return TopTokens(
         *([vocabulary.token(token) for token in top[index].tolist()] for top in tokens)
     )
 
 
-def measure_directions(
+def _measure_directions(
     unembedding: Unembedding, spectrum: Spectrum, vocabulary: Vocabulary
 ) -> list[Direction]:
     """What the first, the middle and the last directions write."""
@@ -203,7 +202,7 @@ def measure_directions(
     ]
 
 
-def mean_cosine(embeddings: Tensor) -> float:
+def _mean_cosine(embeddings: Tensor) -> float:
     """The mean cosine of all pairs of different texts' embeddings ``(n, d)``."""
     number = len(embeddings)
     whole = normalize(embeddings.double(), dim=1).sum(dim=0).square().sum()

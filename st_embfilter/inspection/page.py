@@ -56,20 +56,20 @@ def write_report(inspection: Inspection, out: Path) -> list[Finding]:
 def render(inspection: Inspection, findings: Sequence[Finding], pictures: dict[str, bytes]) -> str:
     """The page. Of what comes from a model or a user, all is escaped."""
     images = {
-        name.replace("-", "_"): picture_html(name, content) for name, content in pictures.items()
+        name.replace("-", "_"): _picture_html(name, content) for name, content in pictures.items()
     }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         images,
         title=escape(f"What {inspection.unembedding['source']} writes"),
-        facts=facts_html(inspection),
-        reading="\n".join(finding_html(finding) for finding in findings),
+        facts=_facts_html(inspection),
+        reading="\n".join(_finding_html(finding) for finding in findings),
         kept=len(inspection.kept),
         width=len(inspection.singular_values),
         set_size=inspection.token_sets[0].size,
         band_heads="".join(
             f'<th class="number">without<br>{escape(band.name)}</th>' for band in inspection.bands
         ),
-        token_sets=token_sets_html(inspection),
+        token_sets=_token_sets_html(inspection),
         examples="\n".join(
             f"<dt>{tokens.name}</dt><dd>{tokens_html(tokens.examples)} …</dd>"
             for tokens in inspection.token_sets
@@ -79,20 +79,19 @@ def render(inspection: Inspection, findings: Sequence[Finding], pictures: dict[s
         most_frequent=f"{inspection.most_frequent:,}",
         shares="\n".join(
             (
-                shares_html("by logit", inspection.by_logit),
-                shares_html("by cosine", inspection.by_cosine),
+                _shares_html("by logit", inspection.by_logit),
+                _shares_html("by cosine", inspection.by_cosine),
             )
         ),
         samples="\n".join(
-            sample_html(sample, inspection.most_frequent) for sample in inspection.samples
+            _sample_html(sample, inspection.most_frequent) for sample in inspection.samples
         ),
-        directions=directions_html(inspection),
+        directions=_directions_html(inspection),
         version=escape(inspection.version),
     )
 
 
-def facts_html(inspection: Inspection) -> str:
-    """What was inspected, and how."""
+def _facts_html(inspection: Inspection) -> str:
     matrix = inspection.unembedding
     facts = {
         "W_U": "{} × {}, {} ({})".format(*matrix["shape"], matrix["tensor"], matrix["dtype"]),
@@ -106,13 +105,12 @@ def facts_html(inspection: Inspection) -> str:
     )
 
 
-def picture_html(name: str, content: bytes) -> str:
-    """A picture inside the page."""
+def _picture_html(name: str, content: bytes) -> str:
     data = base64.b64encode(content).decode()
     return f'<figure><img src="data:image/png;base64,{data}" alt="{ALTERNATIVES[name]}"></figure>'
 
 
-def finding_html(finding: Finding) -> str:
+def _finding_html(finding: Finding) -> str:
     """A finding with its verdict in words."""
     kind = finding.verdict.replace(" ", "-") + ("" if finding.figures else " conclusion")
     step = f"Step {finding.step}. " if finding.step else ""
@@ -122,7 +120,7 @@ def finding_html(finding: Finding) -> str:
     )
 
 
-def token_sets_html(inspection: Inspection) -> str:
+def _token_sets_html(inspection: Inspection) -> str:
     """The sets of tokens, with what removing each band does to their logits."""
     return "\n".join(
         f'<tr><th>{tokens.name}</th><td class="number">{tokens.mean_logit:.2f}</td>'
@@ -135,8 +133,7 @@ def token_sets_html(inspection: Inspection) -> str:
     )
 
 
-def shares_html(name: str, shares: Shares) -> str:
-    """A row of shares."""
+def _shares_html(name: str, shares: Shares) -> str:
     values = (
         shares.frequent.before,
         shares.frequent.after,
@@ -147,9 +144,7 @@ def shares_html(name: str, shares: Shares) -> str:
     return f"<tr><th>{name}</th>{cells}</tr>"
 
 
-def sample_html(sample: Sample, most_frequent: int) -> str:
-    """A text and its top tokens."""
-
+def _sample_html(sample: Sample, most_frequent: int) -> str:
     def rows(name: str, tokens: TopTokens) -> str:
         return "".join(
             f'<tr><th>{name}, {when}</th><td class="tokens">{tokens_html(row, most_frequent)}'
@@ -163,8 +158,7 @@ def sample_html(sample: Sample, most_frequent: int) -> str:
     )
 
 
-def directions_html(inspection: Inspection) -> str:
-    """What single directions write."""
+def _directions_html(inspection: Inspection) -> str:
     return "\n".join(
         f"<tr><th>{direction.index} <small>(singular value {direction.singular_value:.1f})</small>"
         f'</th><td class="tokens">{tokens_html(direction.along)}</td>'

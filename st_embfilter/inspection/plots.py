@@ -30,10 +30,10 @@ POINTS = 64
 def draw(inspection: Inspection) -> dict[str, Figure]:
     """All pictures, by the names of their files."""
     drawings: dict[str, Callable[[Axes, Inspection], None]] = {
-        "spectrum": draw_singular_values,
-        "energy": draw_energy,
-        "shift-by-direction": draw_shift_by_direction,
-        "shift-by-band": draw_shift_by_band,
+        "spectrum": _draw_singular_values,
+        "energy": _draw_energy,
+        "shift-by-direction": _draw_shift_by_direction,
+        "shift-by-band": _draw_shift_by_band,
     }
     figures = {}
     for name, drawing in drawings.items():
@@ -43,12 +43,11 @@ def draw(inspection: Inspection) -> dict[str, Figure]:
     return figures
 
 
-def draw_singular_values(axes: "Axes", inspection: Inspection) -> None:
-    """The spectrum with the kept band."""
+def _draw_singular_values(axes: "Axes", inspection: Inspection) -> None:
     draw_spectrum(axes, inspection.singular_values, inspection.kept)
 
 
-def draw_energy(axes: "Axes", inspection: Inspection) -> None:
+def _draw_energy(axes: "Axes", inspection: Inspection) -> None:
     """Cumulated energy along the spectrum: steep where there is much."""
     energy = inspection.energy
     lines = {
@@ -69,7 +68,7 @@ def draw_energy(axes: "Axes", inspection: Inspection) -> None:
     axes.legend(loc="upper left", fontsize="small")
 
 
-def draw_shift_by_direction(axes: "Axes", inspection: Inspection) -> None:
+def _draw_shift_by_direction(axes: "Axes", inspection: Inspection) -> None:
     """Logit shift Δπ of each direction, for frequent, rare and random tokens."""
     width = len(inspection.singular_values)
     step = -(-width // POINTS)
@@ -86,7 +85,7 @@ def draw_shift_by_direction(axes: "Axes", inspection: Inspection) -> None:
     axes.legend(title="tokens", fontsize="small")
 
 
-def draw_shift_by_band(axes: "Axes", inspection: Inspection) -> None:
+def _draw_shift_by_band(axes: "Axes", inspection: Inspection) -> None:
     """Mean change of the logits when a band is removed, for frequent, rare and random tokens."""
     bar = 0.8 / len(inspection.token_sets)
     for number, (tokens, style) in enumerate(zip(inspection.token_sets, BARS, strict=True)):

@@ -43,25 +43,25 @@ class Finding:
 
 def read(inspection: Inspection) -> list[Finding]:
     """All findings, the conclusion last."""
-    near = read_frequent(inspection)
-    average = read_average_token(inspection)
-    shifts = read_shifts(inspection)
-    lowered = read_lowered(inspection)
-    own = read_own(inspection)
-    alike = read_alike(inspection)
-    variance = read_variance(inspection)
-    conclusion = conclude(inspection, near, lowered, alike)
+    near = _read_frequent(inspection)
+    average = _read_average_token(inspection)
+    shifts = _read_shifts(inspection)
+    lowered = _read_lowered(inspection)
+    own = _read_own(inspection)
+    alike = _read_alike(inspection)
+    variance = _read_variance(inspection)
+    conclusion = _conclude(inspection, near, lowered, alike)
     return [near, average, shifts, lowered, own, alike, variance, conclusion]
 
 
-def read_frequent(inspection: Inspection) -> Finding:
+def _read_frequent(inspection: Inspection) -> Finding:
     """Step 1: raw embeddings lie near frequent tokens."""
     chance = inspection.most_frequent / inspection.unembedding["shape"][0]
     share = inspection.by_logit.frequent.before
     return Finding(
         1,
         "Without the filter, embeddings lie near frequent tokens",
-        grade(share / chance, CLEAR, SOME),
+        _grade(share / chance, CLEAR, SOME),
         f"Of an embedding's {inspection.top} top tokens by logit, {share:.0%} are among the "
         f"{inspection.most_frequent:,} most frequent; by chance it would be {chance:.0%}. By "
         f"cosine with the rows of W_U it is {inspection.by_cosine.frequent.before:.0%}. "
@@ -74,7 +74,7 @@ def read_frequent(inspection: Inspection) -> Finding:
     )
 
 
-def read_average_token(inspection: Inspection) -> Finding:
+def _read_average_token(inspection: Inspection) -> Finding:
     """Step 2: the edge spectrum carries the average token."""
     width = len(inspection.singular_values)
     part = 1 - len(inspection.kept) / width
@@ -84,7 +84,7 @@ def read_average_token(inspection: Inspection) -> Finding:
     return Finding(
         2,
         "The directions that the filter removes carry the average token",
-        grade(times, DENSE, DENSER),
+        _grade(times, DENSE, DENSER),
         f"They are {part:.0%} of all directions and carry {carried:.0%} of the average token's "
         f"energy: a removed direction {times:.1f} times what a kept one does. Of the embeddings' "
         f"mean they carry {mean:.0%}.",
@@ -92,7 +92,7 @@ def read_average_token(inspection: Inspection) -> Finding:
     )
 
 
-def read_shifts(inspection: Inspection) -> Finding:
+def _read_shifts(inspection: Inspection) -> Finding:
     """Step 2, by Logit Spectroscopy: the edge spectrum moves frequent tokens more than others."""
     kept = set(inspection.kept)
     removed_by, kept_by = (
@@ -107,7 +107,7 @@ def read_shifts(inspection: Inspection) -> Finding:
         for inside in (False, True)
     )
     frequent, others = removed_by["frequent"], removed_by["random"]
-    verdict = grade(frequent / kept_by["frequent"], DENSE, DENSER)
+    verdict = _grade(frequent / kept_by["frequent"], DENSE, DENSER)
     if verdict == "holds" and frequent < MORE * others:
         verdict = "in part"
     what = "more than" if frequent >= MORE * others else "no more than"
@@ -128,7 +128,7 @@ def read_shifts(inspection: Inspection) -> Finding:
     )
 
 
-def read_lowered(inspection: Inspection) -> Finding:
+def _read_lowered(inspection: Inspection) -> Finding:
     """Step 3: filtering lowers frequent tokens."""
     change = inspection.by_logit.frequent
     fall = {
@@ -155,7 +155,7 @@ def read_lowered(inspection: Inspection) -> Finding:
     )
 
 
-def read_own(inspection: Inspection) -> Finding:
+def _read_own(inspection: Inspection) -> Finding:
     """Step 3: filtering raises informative tokens."""
     changes = inspection.by_logit.own, inspection.by_cosine.own
     risen = sum(change.after > change.before + NOTICED for change in changes)
@@ -178,7 +178,7 @@ def read_own(inspection: Inspection) -> Finding:
     )
 
 
-def read_alike(inspection: Inspection) -> Finding:
+def _read_alike(inspection: Inspection) -> Finding:
     """Whether embeddings of different texts are alike, and become less so."""
     change = inspection.mean_cosine
     verdict: Verdict = "does not hold"
@@ -196,21 +196,21 @@ def read_alike(inspection: Inspection) -> Finding:
     )
 
 
-def read_variance(inspection: Inspection) -> Finding:
+def _read_variance(inspection: Inspection) -> Finding:
     """Whether the kept directions carry what differs between texts."""
     part = len(inspection.kept) / len(inspection.singular_values)
     kept = inspection.variance_kept
     return Finding(
         0,
         "The kept directions carry what differs between texts",
-        grade(kept / part, 1, 0.5),
+        _grade(kept / part, 1, 0.5),
         f"They are {part:.0%} of all directions and carry {kept:.0%} of the variance of the "
         f"embeddings around their mean. The rest of what tells these texts apart is removed.",
         {"variance kept": kept, "share of the directions": part},
     )
 
 
-def conclude(inspection: Inspection, near: Finding, lowered: Finding, alike: Finding) -> Finding:
+def _conclude(inspection: Inspection, near: Finding, lowered: Finding, alike: Finding) -> Finding:
     """Whether the filter is to be expected to help."""
     verdicts = [near.verdict, lowered.verdict, alike.verdict]
     verdict: Verdict = "in part"
@@ -241,8 +241,7 @@ def conclude(inspection: Inspection, near: Finding, lowered: Finding, alike: Fin
     )
 
 
-def grade(value: float, holds: float, in_part: float) -> Verdict:
-    """A verdict from two thresholds."""
+def _grade(value: float, holds: float, in_part: float) -> Verdict:
     if value >= holds:
         return "holds"
     return "in part" if value >= in_part else "does not hold"

@@ -55,13 +55,13 @@ def run_inspection(
     Raises:
         EmbFilterError: One of its kinds.
     """
-    chosen = first_texts(read_sample(texts or SAMPLE_TEXTS), most_texts)
+    chosen = _first_texts(read_sample(texts or SAMPLE_TEXTS), most_texts)
     if len(chosen) < 2:
         raise MisuseError(f"{texts} holds one text: it takes two to compare them")
     with parsed_once():
         subject = find_subject(source, choice=choice, prompt=prompt, revision=revision)
         tokenizer = load_tokenizer(subject.source)
-        log_p, distribution = find_distribution(subject, tokenizer, texts, table, device, say)
+        log_p, distribution = _find_distribution(subject, tokenizer, texts, table, device, say)
         spectrum = compute_spectrum(subject.unembedding, progress=True)
         say("Loading the model")
         embedder = subject.load_embedder(spectrum, device)
@@ -69,8 +69,7 @@ def run_inspection(
         return inspect(subject, spectrum, embedder, tokenizer, chosen, log_p, distribution)
 
 
-def first_texts(texts: Iterable[str], most: int) -> list[str]:
-    """The first texts that differ."""
+def _first_texts(texts: Iterable[str], most: int) -> list[str]:
     found: dict[str, None] = {}
     for text in texts:
         found.setdefault(text)
@@ -79,7 +78,7 @@ def first_texts(texts: Iterable[str], most: int) -> list[str]:
     return list(found)
 
 
-def find_distribution(
+def _find_distribution(
     subject: Subject,
     tokenizer: PreTrainedTokenizerBase,
     texts: Path | None,

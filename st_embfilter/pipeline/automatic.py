@@ -17,7 +17,7 @@ from st_embfilter.pipeline.own_text import cut_passages, write_passages
 from st_embfilter.spectral.bands import BandChoice
 from st_embfilter.spectral.spectrum import Spectrum
 
-# With fewer, the result was worse than the plain edge (docs/auto.md).
+# With fewer, the result was worse than the plain edge (docs/research/auto.md).
 FEWEST_TEXTS = 200
 
 

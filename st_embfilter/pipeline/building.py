@@ -188,7 +188,7 @@ def build_pipeline(
         set_text_only(transformer, exact_tokenizer(tokenizer, prompts, limit, bare))
         transformer.max_seq_length = _limit_exact(transformer, prompts, limit, positions)
     elif carried:
-        # No stock module pools the second copy alone. This is nearest to it (docs/choices.md).
+        # No stock module pools the second copy alone: this is nearest (docs/research/echo.md).
         pooling_mode = "weightedmean" if prompts.echo else "lasttoken"
         baked = bake_template(tokenizer, carried.template, choices.max_seq_length, positions)
         set_text_only(transformer, baked)

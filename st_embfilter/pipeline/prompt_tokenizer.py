@@ -51,10 +51,10 @@ def bake_template(
     spec["truncation"] = spec["padding"] = None
     match template.split(PLACEHOLDER):
         case [before, after]:
-            added = put_around(spec, tokenizer, before, after)
+            added = _put_around(spec, tokenizer, before, after)
             limit = room_for_text(added, False, max_length, positions) + added
         case [before, between, _]:
-            added = put_twice(spec, tokenizer, before, between)
+            added = _put_twice(spec, tokenizer, before, between)
             # The text is cut to what the limit leaves beside the prompt, and counts once there.
             limit = room_for_text(added, True, max_length, positions) + added
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -65,7 +65,7 @@ def bake_template(
         clean_up_tokenization_spaces=False,
         # Decoders know no token types, and GPT-2 would add them to its embeddings.
         model_input_names=["input_ids", "attention_mask"],
-        **special_tokens(tokenizer),
+        **_special_tokens(tokenizer),
         **{TEMPLATE_KEY: template},
     )
 
@@ -94,42 +94,41 @@ def room_for_text(added: int, echo: bool, max_length: int, positions: int | None
     return room
 
 
-def check_eos(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise :class:`TemplateError` if there is no EOS token for Echo."""
+def _check_eos(tokenizer: PreTrainedTokenizerBase) -> None:
     if tokenizer.eos_token_id is None:
         raise TemplateError("Echo closes with an EOS token, and this tokenizer names none")
 
 
-def put_around(
+def _put_around(
     spec: dict[str, Any], tokenizer: PreTrainedTokenizerBase, before: str, after: str
 ) -> int:
     """Have a ``tokenizer.json`` put a prompt around the text. Gives the number of its tokens."""
     if not (before or after):
         return 0
-    front = opening_special_tokens(tokenizer)
+    front = _opening_special_tokens(tokenizer)
     if before:
         # A space in front of a word is part of the word's token, so it goes with the text.
-        front += encode_bare(Tokenizer.from_str(json.dumps(spec)), before.removesuffix(" "))
-        set_prefix_space(spec, before.endswith(" "))
+        front += _encode_bare(Tokenizer.from_str(json.dumps(spec)), before.removesuffix(" "))
+        _set_prefix_space(spec, before.endswith(" "))
     bare = Tokenizer.from_str(json.dumps(spec))
-    back = encode_behind_text(bare, after)
-    spec["post_processor"] = template_post_processor(bare, {"front": front, "back": back})
+    back = _encode_behind_text(bare, after)
+    spec["post_processor"] = _template_post_processor(bare, {"front": front, "back": back})
     return len(front) + len(back)
 
 
-def put_twice(
+def _put_twice(
     spec: dict[str, Any], tokenizer: PreTrainedTokenizerBase, before: str, between: str
 ) -> int:
     """Have a ``tokenizer.json`` write the text twice. Gives the number of the prompt's tokens."""
-    check_eos(tokenizer)
+    _check_eos(tokenizer)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     bare = Tokenizer.from_str(json.dumps(spec))
     pieces = {
-        "front": [eos if bos is None else bos, *encode_bare(bare, before)],
-        "between": encode_bare(bare, between),
+        "front": [eos if bos is None else bos, *_encode_bare(bare, before)],
+        "between": _encode_bare(bare, between),
         "back": [eos],
     }
-    spec["post_processor"] = template_post_processor(bare, pieces)
+    spec["post_processor"] = _template_post_processor(bare, pieces)
     return sum(map(len, pieces.values()))
 
 
@@ -151,14 +150,14 @@ def exact_tokenizer(
     """
     exact = bake_template(tokenizer, PLACEHOLDER, max_length)
     if prompts.echo:
-        check_eos(tokenizer)
+        _check_eos(tokenizer)
         if bare_pieces:
             add_no_special_tokens(exact)
     exact.init_kwargs |= {TEMPLATE_KEY: prompts.plain, NAMED_TEMPLATES_KEY: prompts.named}
     return exact
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     """The named special tokens, with one for padding in any case."""
     names = ("bos_token", "eos_token", "unk_token", "pad_token")
     tokens = {name: str(t) for name in names if (t := getattr(tokenizer, name)) is not None}
@@ -168,7 +167,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     return tokens
 
 
-def opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids that the tokenizer itself puts in front of a text."""
     bare = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
     full = tokenizer(ANCHOR, add_special_tokens=True)["input_ids"]
@@ -176,19 +175,19 @@ def opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(full[:at])
 
 
-def set_prefix_space(spec: dict[str, Any], wanted: bool) -> None:
+def _set_prefix_space(spec: dict[str, Any], wanted: bool) -> None:
     """Have a tokenizer put a space in front of every text, or none.
 
     SentencePiece's and some byte-level tokenizers put one in front of the first word. Here the
     text stands behind the prompt: the reference, which tokenizes template and text together, has a
     space where the template has one.
     """
-    normalizers = [s for s in steps(spec["normalizer"], "normalizers") if s["type"] != "Prepend"]
+    normalizers = [s for s in _steps(spec["normalizer"], "normalizers") if s["type"] != "Prepend"]
     if wanted:
         # First, so that what turns spaces into other characters turns this one too.
         normalizers.insert(0, {"type": "Prepend", "prepend": " "})
     spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
-    for step in steps(spec["pre_tokenizer"], "pretokenizers"):
+    for step in _steps(spec["pre_tokenizer"], "pretokenizers"):
         if step["type"] == "Metaspace":
             step.pop("add_prefix_space", None)
             step["prepend_scheme"] = "never"
@@ -196,7 +195,7 @@ def set_prefix_space(spec: dict[str, Any], wanted: bool) -> None:
             step["add_prefix_space"] = False
 
 
-def steps(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+def _steps(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
     """The parts of a tokenizer's component, which may be none, one, or a sequence."""
     if component is None:
         return []
@@ -204,20 +203,19 @@ def steps(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
     return inner
 
 
-def encode_bare(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a text without special tokens."""
+def _encode_bare(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def encode_behind_text(tokenizer: Tokenizer, text: str) -> list[int]:
+def _encode_behind_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of a text as they are behind other text, not at the start."""
-    ids = encode_bare(tokenizer, ANCHOR + text)
-    anchor = encode_bare(tokenizer, ANCHOR)
+    ids = _encode_bare(tokenizer, ANCHOR + text)
+    anchor = _encode_bare(tokenizer, ANCHOR)
     # Where the anchor merged with what follows, take the text as it is at the start.
-    return ids[len(anchor) :] if ids[: len(anchor)] == anchor else encode_bare(tokenizer, text)
+    return ids[len(anchor) :] if ids[: len(anchor)] == anchor else _encode_bare(tokenizer, text)
 
 
-def template_post_processor(tokenizer: Tokenizer, pieces: dict[str, list[int]]) -> dict[str, Any]:
+def _template_post_processor(tokenizer: Tokenizer, pieces: dict[str, list[int]]) -> dict[str, Any]:
     """A ``TemplateProcessing`` with the text between each two pieces, which are lists of ids."""
     names = [f"<embfilter:{name}>" for name in pieces]
 

@@ -14,8 +14,8 @@ from st_embfilter.errors import BandError, MisuseError
 
 Floats = NDArray[np.floating]
 
-# Chosen on STS12, STS14, STS16 and Banking77 with one model (docs/auto.md): the scores are flat
-# around them.
+# Chosen on STS12, STS14, STS16 and Banking77 with one model: the scores are flat around them
+# (docs/research/auto.md).
 NEIGHBOURS = 1 / 72
 SHARPNESS = 2
 MEAN_SHARE = 0.02
@@ -96,7 +96,6 @@ def varying_share(directions: Floats, principal: Principal) -> NDArray[np.float6
 
 
 def _mean_of_neighbours(energies: Floats) -> Floats:
-    """Each with the mean of its neighbours."""
     reach = round(len(energies) * NEIGHBOURS)
     padded = np.pad(energies, reach, mode="edge")
     return np.convolve(padded, np.full(2 * reach + 1, 1 / (2 * reach + 1)), "valid")

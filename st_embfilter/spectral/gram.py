@@ -1,7 +1,7 @@
 """The Gram matrix ``W_Uᵀ W_U``, summed over row blocks: in float32 where that is exact enough.
 
 Two things make float32 products better than a float32 SVD of the whole matrix (measured in
-docs/benchmarks.md):
+docs/research/benchmarks.md):
 
 * Only the products inside a block are float32. The blocks are added up in float64.
 * A block's mean row is taken out before, and put back in float64. W_U's rows share a large mean
@@ -103,13 +103,13 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
         return None
     total = np.zeros((first.shape[1], first.shape[1]))
     counts, means, lefts = [], [], []
-    tasks = (partial(centred_block, block) for block in chain([first], upcoming))
+    tasks = (partial(_centred_block, block) for block in chain([first], upcoming))
     workers = os.cpu_count() or 1
     # A block for every core, and each on one thread: what isn't a product runs on one core alone,
     # and a product on all cores would wait for the one that reads the next block.
     with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"):
         for block in in_order(tasks, workers, workers + 1):
-            for panel, up_to in lower_panels(total):
+            for panel, up_to in _lower_panels(total):
                 total[panel, up_to] += block.product[panel, up_to]
             counts.append(block.rows)
             means.append(block.mean)
@@ -118,36 +118,35 @@ def float32_gram(blocks: Iterable[Tensor]) -> CentredGram | None:
     # The sum over blocks of (rest + 1 meanᵀ)ᵀ (rest + 1 meanᵀ) is that of restᵀ rest, and this:
     mean = np.array(means, np.float64)
     share = np.array(lefts, np.float64) + mean * np.array(counts)[:, None] / 2
-    for panel, up_to in lower_panels(total):
+    for panel, up_to in _lower_panels(total):
         total[panel, up_to] += share[:, panel].T @ mean[:, up_to]
         total[panel, up_to] += mean[:, panel].T @ share[:, up_to]
     # NaN, infinity and overflow in a column are on the diagonal too.
     return CentredGram(total, mean, share) if np.isfinite(total.diagonal()).all() else None
 
 
-def centred_block(block: Tensor) -> CentredBlock:
-    """What a block adds to the Gram matrix."""
-    rows = to_float32(block)
+def _centred_block(block: Tensor) -> CentredBlock:
+    rows = _to_float32(block)
     ones = np.ones(len(rows), np.float32)
     # Overflow is seen in the result. (A thread has settings of its own.)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = ones @ rows / np.float32(len(rows))
         # A block that is float32 already is the caller's.
         rest = np.subtract(rows, mean, out=None if block.dtype == torch.float32 else rows)
-        return CentredBlock(lower_product(rest), len(rows), mean, ones @ rest)
+        return CentredBlock(_lower_product(rest), len(rows), mean, ones @ rest)
 
 
-def lower_panels(square: NDArray[Any]) -> Iterator[tuple[slice, slice]]:
+def _lower_panels(square: NDArray[Any]) -> Iterator[tuple[slice, slice]]:
     """The rows and columns of panels that make up the lower triangle."""
     for start in range(0, len(square), PANEL):
         end = min(start + PANEL, len(square))
         yield slice(start, end), slice(0, end)
 
 
-def lower_product(rows: NDArray[F]) -> NDArray[F]:
+def _lower_product(rows: NDArray[F]) -> NDArray[F]:
     """The lower triangle of ``rowsᵀ rows``, ``(d, d)``; what is above it is undefined."""
     product = np.empty((rows.shape[1], rows.shape[1]), rows.dtype)
-    for panel, _ in lower_panels(product):
+    for panel, _ in _lower_panels(product):
         before, columns = slice(0, panel.start), rows[:, panel]
         np.matmul(columns.T, rows[:, before], out=product[panel, before])
         # Of a matrix with itself NumPy computes a triangle only: half the multiplications.
@@ -155,7 +154,7 @@ def lower_product(rows: NDArray[F]) -> NDArray[F]:
     return product
 
 
-def to_float32(block: Tensor) -> NDArray[np.float32]:
+def _to_float32(block: Tensor) -> NDArray[np.float32]:
     """A block as float32, on one thread: PyTorch's own threads would wait for work on all cores."""
     if block.dtype == torch.bfloat16:
         # Its bits are the upper half of a float32's.
@@ -185,7 +184,7 @@ def float64_gram(blocks: Iterable[Tensor], device: str = "cpu") -> Tensor:
                 f"{row + int((~finite).nonzero()[0])}: the checkpoint is broken"
             )
         if device == "cpu":
-            product = torch.from_numpy(lower_product(rows.numpy()))
+            product = torch.from_numpy(_lower_product(rows.numpy()))
         else:
             product = rows.T @ rows
         gram = product if gram is None else gram.add_(product)

@@ -67,8 +67,8 @@ class Spectrum:
             NonFiniteError: If W_U holds NaN or infinity.
             CheckpointError: If there are no blocks.
         """
-        values, vectors = eigenpairs(blocks, device)
-        return cls(values.clamp(min=0).sqrt(), fix_signs(vectors), provenance or {})
+        values, vectors = _eigenpairs(blocks, device)
+        return cls(values.clamp(min=0).sqrt(), _fix_signs(vectors), provenance or {})
 
     def rows(self, indices: list[int]) -> Tensor:
         """The right singular vectors of the given indices, ``(len(indices), d)`` float32."""
@@ -110,7 +110,7 @@ class Spectrum:
         return cls(values, vectors, provenance)
 
 
-def eigenpairs(blocks: Iterable[Tensor], device: str) -> tuple[Tensor, Tensor]:
+def _eigenpairs(blocks: Iterable[Tensor], device: str) -> tuple[Tensor, Tensor]:
     """Eigenvalues ``(d,)`` of ``W_Uᵀ W_U``, descending, and eigenvectors as rows, on the CPU."""
     if device != "cpu":
         ascending, columns = torch.linalg.eigh(float64_gram(blocks, device))
@@ -136,7 +136,7 @@ def eigh_descending(lower: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values[::-1].copy()), torch.from_numpy(columns.T[::-1].copy())
 
 
-def fix_signs(vectors: Tensor) -> Tensor:
+def _fix_signs(vectors: Tensor) -> Tensor:
     """Turn each row so that its entry of largest magnitude is positive."""
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
     return torch.where(largest < 0, -vectors, vectors)

@@ -43,7 +43,7 @@ class FaissVectors:
             # Vectors stay on the disk until they are looked at, where FAISS is new enough.
             self.index: Any = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
         except RuntimeError as error:
-            raise VectorFileError(f"{path} can't be read: {reason(error)}") from error
+            raise VectorFileError(f"{path} can't be read: {_reason(error)}") from error
         self.rows, self.width = self.index.ntotal, self.index.d
         self.inner: Any = self.index
         self.ids: NDArray[np.int64] | None = None
@@ -51,7 +51,7 @@ class FaissVectors:
             self.inner = faiss.downcast_index(self.index.index)
             self.ids = faiss.vector_to_array(self.index.id_map)
         if isinstance(self.inner, faiss.IndexIVF):
-            added_as = ids_by_cell(self.inner)
+            added_as = _ids_by_cell(self.inner)
             self.ids = added_as if self.ids is None else self.ids[added_as]
         self.kind = type(self.inner).__name__
         if self.kind in LOSSY:
@@ -71,7 +71,7 @@ class FaissVectors:
             for start in range(first, self.rows, size):
                 yield self.inner.reconstruct_n(start, min(size, self.rows - start))
             return
-        ends = np.cumsum(cell_sizes(self.inner))
+        ends = np.cumsum(_cell_sizes(self.inner))
         for start in range(first, self.rows, size):
             stop = min(start + size, self.rows)
             block = np.empty((stop - start, self.width), np.float32)
@@ -79,13 +79,13 @@ class FaissVectors:
             for cell in range(first_cell, last_cell + 1):
                 begin = ends[cell - 1] if cell else 0
                 low, high = max(start, begin), min(stop, ends[cell])
-                fill_from_cell(self.inner, cell, low - begin, block[low - start : high - start])
+                _fill_from_cell(self.inner, cell, low - begin, block[low - start : high - start])
             yield block
 
     def write(self, out: Path, filtered: Filtered, dropped: bool, facts: dict[str, Any]) -> None:
         """Make an index of the filtered vectors, of the same kind where that keeps vectors."""
         rows = np.load(filtered.rows, mmap_mode="r")
-        index = self.empty_index(rows)
+        index = self._empty_index(rows)
         ids = self.ids
         if ids is not None and dropped:
             ids = np.delete(ids, filtered.bad)
@@ -98,9 +98,9 @@ class FaissVectors:
         try:
             faiss.write_index(index, str(out))
         except RuntimeError as error:
-            raise OSError(reason(error)) from error
+            raise OSError(_reason(error)) from error
 
-    def empty_index(self, rows: NDArray[np.float32]) -> Any:
+    def _empty_index(self, rows: NDArray[np.float32]) -> Any:
         """An index for filtered vectors, trained if need be."""
         width, metric = rows.shape[1], self.inner.metric_type
         made: Any
@@ -126,22 +126,21 @@ class FaissVectors:
         return kind(made)
 
 
-def cell_sizes(index: Any) -> NDArray[np.int64]:
-    """How many vectors each cell of an inverted file has."""
+def _cell_sizes(index: Any) -> NDArray[np.int64]:
     return np.array([index.invlists.list_size(cell) for cell in range(index.nlist)], np.int64)
 
 
-def ids_by_cell(index: Any) -> NDArray[np.int64]:
+def _ids_by_cell(index: Any) -> NDArray[np.int64]:
     """The ids of an inverted file, cell by cell."""
     ids = [
         faiss.rev_swig_ptr(index.invlists.get_ids(cell), int(size)).copy()
-        for cell, size in enumerate(cell_sizes(index))
+        for cell, size in enumerate(_cell_sizes(index))
         if size
     ]
     return np.concatenate(ids) if ids else np.empty(0, np.int64)
 
 
-def fill_from_cell(index: Any, cell: int, first: int, out: NDArray[np.float32]) -> None:
+def _fill_from_cell(index: Any, cell: int, first: int, out: NDArray[np.float32]) -> None:
     """Copy vectors of a cell, from its ``first`` on."""
     if type(index).__name__ == "IndexIVFFlat":
         size = (first + len(out)) * index.d * 4
@@ -152,6 +151,6 @@ def fill_from_cell(index: Any, cell: int, first: int, out: NDArray[np.float32]) 
         index.reconstruct_from_offset(cell, int(first) + number, faiss.swig_ptr(row))
 
 
-def reason(error: RuntimeError) -> str:
+def _reason(error: RuntimeError) -> str:
     """FAISS's words, without where in its source they stand."""
     return str(error).partition(".cpp:")[2].partition(": ")[2] or str(error)

@@ -139,10 +139,10 @@ class FilterJob:
         """
         progress = self.left() or self.start()
         if progress.ranging:
-            self.find_ranges(progress)
+            self._find_ranges(progress)
             progress = Progress(False, low=progress.low, high=progress.high)
             progress.save(self.state)
-        self.write_rows(progress)
+        self._write_rows(progress)
         return Filtered(self.rows, np.fromfile(self.bad, np.int64), progress.ranges)
 
     def left(self) -> Progress | None:
@@ -165,12 +165,12 @@ class FilterJob:
         for path in (self.rows, self.bad):
             remove(path)
 
-    def find_ranges(self, progress: Progress) -> None:
+    def _find_ranges(self, progress: Progress) -> None:
         """The first pass of int8: the smallest and largest value of every dimension."""
         low = np.array(progress.low or np.inf, np.float32)
         high = np.array(progress.high or -np.inf, np.float32)
         unsaved = 0
-        for block in self.blocks(progress, "Finding the ranges"):
+        for block in self._filtered(progress, "Finding the ranges"):
             if len(block.rows):
                 low = np.minimum(low, block.rows.min(axis=0))
                 high = np.maximum(high, block.rows.max(axis=0))
@@ -180,14 +180,14 @@ class FilterJob:
                 progress.low, progress.high = low.tolist(), high.tolist()
                 progress.save(self.state)
                 unsaved = 0
-        self.check_refused()
-        self.check_left(low.ndim)
+        self._check_refused()
+        self._check_left(low.ndim)
         progress.low, progress.high = low.tolist(), high.tolist()
 
-    def write_rows(self, progress: Progress) -> None:
+    def _write_rows(self, progress: Progress) -> None:
         """Write the filtered rows, and the numbers of those that hold NaN or infinity."""
         pending: Future[None] | None = None
-        unsaved, done = 0, self.written(progress)
+        unsaved, done = 0, self._written(progress)
         with (
             RowFile(self.rows, self.dtype, self.row_width, done) as rows,
             self.bad.open("r+b") as bad,
@@ -195,7 +195,7 @@ class FilterJob:
         ):
             bad.truncate(progress.bad * 8)
             bad.seek(0, os.SEEK_END)
-            for block in self.blocks(progress, "Filtering"):
+            for block in self._filtered(progress, "Filtering"):
                 rows.append(block.rows)
                 bad.write(block.bad.tobytes())
                 progress.read += block.read
@@ -209,12 +209,12 @@ class FilterJob:
                     unsaved = 0
             if pending is not None:
                 pending.result()
-            self.check_refused()
-            self.check_left(self.written(progress))
-            rows.finish(self.written(progress))
+            self._check_refused()
+            self._check_left(self._written(progress))
+            rows.finish(self._written(progress))
             self.checkpoint(rows, bad, progress)
 
-    def blocks(self, progress: Progress, describe: str) -> Iterator[Block]:
+    def _filtered(self, progress: Progress, describe: str) -> Iterator[Block]:
         """The rest of the input, filtered; with a progress bar."""
         source = self.vectors.blocks(progress.read, self.size)
         numbers = range(progress.read, self.vectors.rows, self.size)
@@ -258,8 +258,7 @@ class FilterJob:
         stored = rows if progress.ranging else convert(rows, settings.precision, progress.ranges)
         return Block(len(raw), bad + first, stored)
 
-    def check_refused(self) -> None:
-        """Raise :class:`NonFiniteError` if rows hold NaN or infinity that must not."""
+    def _check_refused(self) -> None:
         if not self.refused:
             return
         shown = ", ".join(map(str, self.first_refused))
@@ -270,12 +269,11 @@ class FilterJob:
             f"--nan keep makes them rows of NaN"
         )
 
-    def check_left(self, rows: int) -> None:
-        """Raise :class:`NonFiniteError` if dropping left no row."""
+    def _check_left(self, rows: int) -> None:
         if rows == 0:
             raise NonFiniteError(f"{self.vectors.path}: all rows hold NaN or infinity")
 
-    def written(self, progress: Progress) -> int:
+    def _written(self, progress: Progress) -> int:
         """How many rows of the output are done."""
         return progress.read - (progress.bad if self.settings.nan == "drop" else 0)
 

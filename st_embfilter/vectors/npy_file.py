@@ -32,10 +32,10 @@ class NpyVectors:
             # The map is only made to have numpy parse the header and compare the sizes.
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise VectorFileError(f"{path} can't be read: {readable(error)}") from error
+            raise VectorFileError(f"{path} can't be read: {_readable(error)}") from error
         if not isinstance(array, np.memmap):
             raise VectorFileError(f"{path} is not a .npy file of one array")
-        check_rows(path, array)
+        _check_rows(path, array)
         self.rows, self.width = array.shape
         self.dtype, self.offset = array.dtype, array.offset
         self.by_column = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -56,7 +56,7 @@ class NpyVectors:
         block = np.empty((count, self.width), self.dtype)
         place = self.offset + start * self.width * self.dtype.itemsize
         file.seek(place)
-        self.fill(file, block)
+        self._fill(file, block)
         if hasattr(os, "posix_fadvise"):
             # A large input would push all else out of the page cache. And a page that was just
             # given up costs the next block less than one that lay fallow.
@@ -68,12 +68,11 @@ class NpyVectors:
         block: NDArray[Any] = np.empty((self.width, count), self.dtype)
         for number, column in enumerate(block):
             file.seek(self.offset + (number * self.rows + start) * self.dtype.itemsize)
-            self.fill(file, column)
+            self._fill(file, column)
         rows: NDArray[Any] = block.T
         return rows
 
-    def fill(self, file: BinaryIO, array: NDArray[Any]) -> None:
-        """Read an array's bytes."""
+    def _fill(self, file: BinaryIO, array: NDArray[Any]) -> None:
         try:
             count = file.readinto(array)  # type: ignore[attr-defined]
         except OSError as error:
@@ -86,8 +85,7 @@ class NpyVectors:
         os.rename(filtered.rows, out)
 
 
-def check_rows(path: Path, array: NDArray[Any]) -> None:
-    """Raise :class:`VectorFileError` unless an array is rows of floats."""
+def _check_rows(path: Path, array: NDArray[Any]) -> None:
     if array.ndim != 2:
         raise VectorFileError(
             f"{path} holds an array of shape {array.shape}: vectors are rows, (n, d)"
@@ -98,7 +96,7 @@ def check_rows(path: Path, array: NDArray[Any]) -> None:
         )
 
 
-def readable(error: Exception) -> str:
+def _readable(error: Exception) -> str:
     """Numpy's words where they help, else ours."""
     text = str(error)
     if "Object arrays" in text or "Python objects" in text:

@@ -122,9 +122,9 @@ def transform_file(
     """
     source, out = Path(source), Path(out).absolute()
     settings = Settings(dtype, normalize, nan)
-    check_settings(settings)
-    kind = format_of(source)
-    if format_of(out) != kind:
+    _check_settings(settings)
+    kind = _format_of(source)
+    if _format_of(out) != kind:
         raise MisuseError(f"{source} is {kind}, and the output is of the same format: name it so")
     if kind == FAISS and dtype != "float32":
         raise MisuseError(
@@ -135,15 +135,15 @@ def transform_file(
         raise MisuseError(f"{source} is {kind}, which has no columns: leave out --column")
     check_absent(out)
     vector_filter = as_filter(vector_filter, dims)
-    vectors = open_vectors(source, kind, column)
+    vectors = _open_vectors(source, kind, column)
     if vectors.rows == 0:
         raise VectorFileError(f"{source} is empty: it holds no vectors")
     check_width(source, vectors.width, vector_filter)
-    job = FilterJob(vectors, vector_filter, settings, out, [identity(source), column])
-    return finish(job, vectors, kind)
+    job = FilterJob(vectors, vector_filter, settings, out, [_identity(source), column])
+    return _finish(job, vectors, kind)
 
 
-def finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
+def _finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
     """Run a job, and write what it gives in the output's format."""
     out, settings = job.out, job.settings
     ranges_file = out.with_name(f"{out.name}.ranges.npy")
@@ -158,12 +158,12 @@ def finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
         dropped = settings.nan == "drop" and len(filtered.bad) > 0
         ranges = filtered.ranges if kind == NPY else None
         with atomic_output(out, folder=kind == LANCE) as partial:
-            vectors.write(partial, filtered, dropped, facts_of(job, filtered))
+            vectors.write(partial, filtered, dropped, _facts_of(job, filtered))
             sync(partial)
             if ranges is not None:
-                save_array(ranges_file, ranges)
+                _save_array(ranges_file, ranges)
             if dropped:
-                save_array(dropped_file, filtered.bad)
+                _save_array(dropped_file, filtered.bad)
     except (OutputWriteError, OutputExistsError):
         raise
     except EmbFilterError:
@@ -183,8 +183,7 @@ def finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
     )
 
 
-def check_settings(settings: Settings) -> None:
-    """Raise :class:`MisuseError` unless the settings go together."""
+def _check_settings(settings: Settings) -> None:
     if settings.precision not in PRECISIONS:
         raise MisuseError(f"unknown dtype {settings.precision!r}: use {', '.join(PRECISIONS)}")
     if settings.nan not in get_args(NanPolicy):
@@ -195,8 +194,7 @@ def check_settings(settings: Settings) -> None:
         )
 
 
-def format_of(path: Path) -> str:
-    """What a file's suffix says."""
+def _format_of(path: Path) -> str:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
@@ -206,7 +204,7 @@ def format_of(path: Path) -> str:
         ) from None
 
 
-def open_vectors(path: Path, kind: str, column: str | None) -> VectorFormat:
+def _open_vectors(path: Path, kind: str, column: str | None) -> VectorFormat:
     """Open an input.
 
     Raises:
@@ -251,13 +249,13 @@ def check_width(path: Path, width: int, vector_filter: VectorFilter) -> None:
     )
 
 
-def identity(path: Path) -> Any:
+def _identity(path: Path) -> Any:
     """What tells a file's, or folder's, content from an earlier one's."""
     files = [path] if path.is_file() else sorted(path.rglob("*"))
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def facts_of(job: FilterJob, filtered: Filtered) -> dict[str, Any]:
+def _facts_of(job: FilterJob, filtered: Filtered) -> dict[str, Any]:
     """Which filter it was and what else queries have to go through, for an output's metadata."""
     return {
         "version": __version__,
@@ -268,7 +266,6 @@ def facts_of(job: FilterJob, filtered: Filtered) -> dict[str, Any]:
     }
 
 
-def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write a small ``.npy`` file."""
+def _save_array(path: Path, array: NDArray[Any]) -> None:
     with replace_file(path) as fresh, fresh.open("wb") as file:
         np.save(file, array)

@@ -38,9 +38,9 @@ class ArrowVectors:
         self.rows, self.notes = table.rows, table.notes
         self.column = choose_column(path, table.schema, column)
         self.field = table.schema.field(self.column)
-        self.width = self.first_width()
+        self.width = self._first_width()
 
-    def first_width(self) -> int:
+    def _first_width(self) -> int:
         """How many numbers a vector has: the first, where the type doesn't say."""
         import pyarrow as pa
 
@@ -108,11 +108,11 @@ class ArrowVectors:
         schema = self.table.schema.set(position, field).with_metadata(metadata)
         left_out = filtered.bad if dropped else np.empty(0, np.int64)
         reader = pa.RecordBatchReader.from_batches(
-            schema, self.assemble(filtered.rows, left_out, position, schema)
+            schema, self._assemble(filtered.rows, left_out, position, schema)
         )
         self.table.write(out, reader)
 
-    def assemble(
+    def _assemble(
         self, rows: Path, left_out: NDArray[np.int64], position: int, schema: "pa.Schema"
     ) -> "Iterator[pa.RecordBatch]":
         """The other columns with the filtered vectors between them."""
@@ -121,7 +121,7 @@ class ArrowVectors:
         others = [name for name in self.table.schema.names if name != self.column]
         array = np.load(rows, mmap_mode="r")
         dtype, width = array.dtype, array.shape[1]
-        row_bytes = max(width * dtype.itemsize, bytes_on_disk(self.path) // self.rows)
+        row_bytes = max(width * dtype.itemsize, _bytes_on_disk(self.path) // self.rows)
         size, row = max(1, WRITE_BYTES // row_bytes), 0
         with rows.open("rb") as file:
             # Not through the map: its pages would count as this process's memory.
@@ -145,7 +145,7 @@ class ArrowVectors:
 def choose_column(path: Path, schema: "pa.Schema", column: str | None) -> str:
     """The name of the column that holds vectors."""
     there = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
-    vectors = [field.name for field in schema if is_vectors(field.type)]
+    vectors = [field.name for field in schema if _is_vectors(field.type)]
     if column is None and len(vectors) == 1:
         return str(vectors[0])
     if column is None:
@@ -162,8 +162,7 @@ def choose_column(path: Path, schema: "pa.Schema", column: str | None) -> str:
     return column
 
 
-def is_vectors(kind: "pa.DataType") -> bool:
-    """Whether a column's values are lists of floats."""
+def _is_vectors(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     return is_list(kind) and bool(pa.types.is_floating(kind.value_type))
@@ -191,7 +190,6 @@ def as_lists(values: NDArray[Any], kind: "pa.DataType", count: int) -> "pa.Array
     return made.from_arrays(pa.array(offsets), pa.array(values), type=kind)
 
 
-def bytes_on_disk(path: Path) -> int:
-    """How large a file, or a folder with all its files, is."""
+def _bytes_on_disk(path: Path) -> int:
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files)

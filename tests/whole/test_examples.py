@@ -80,6 +80,15 @@ def test_the_search_docs_example(tiny_artifact: Path) -> None:
     assert names["index"].search(names["vectors"], 1)[1].tolist() == [[0], [1]]
 
 
+def test_the_artifact_docs_reader(tiny_artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What docs/artifact.md tells is enough to embed as the builder did."""
+    document = (ROOT / "docs" / "artifact.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", document, flags=re.DOTALL)
+    exec(code.replace("smollm2-embedding", str(tiny_artifact)), {})
+    differences = [float(line) for line in capsys.readouterr().out.split()]
+    assert len(differences) == 5 and max(differences) <= 1e-4
+
+
 def test_every_example_is_tested() -> None:
     tested = re.findall(r'run\(monkeypatch, "(.+?)"', Path(__file__).read_text())
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(tested)

@@ -1,6 +1,6 @@
 """A retrieval task with millions of documents: how much memory an evaluation takes.
 
-    python benchmarks/large_corpus.py [--documents 2000000] [--queries 200]
+    python benchmarks/memory/large_corpus.py [--documents 2000000] [--queries 200]
 
 The texts are made up, and the encoder is a table of word vectors, as fast as tokenizing. Every
 query is a document's text, so a nDCG@10 of 1 shows that no document was lost.
@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 import torch
 from machine import describe_machine
