@@ -40,7 +40,7 @@ test: .venv/.stamp ## run the tests with the pinned, newest dependencies
 
 quick: .venv/.stamp ## run the tests that take under a minute all together
 	@echo "==> pytest, the quick ones"
-	@.venv/bin/python -m pytest $(WORKERS) $(QUICK)
+	@.venv/bin/python -m pytest $(WORKERS) -m "not slow"
 
 lint: .venv/.stamp ## check style, formatting, types, and that imports point down the layers
 	@echo "==> ruff check"

@@ -18,13 +18,13 @@ import pytest
 from huggingface_hub import constants
 from hypothesis import settings
 from sentence_transformers import SentenceTransformer
+
+from st_embfilter import build_model, save_pretrained
+from st_embfilter.cli import main
 from support.command_line import Result, Run
 from support.hub_server import Hub, serve
 from support.models import tiny_llama
 from support.prefork import clean_environment
-
-from st_embfilter import build_model, save_pretrained
-from st_embfilter.cli import main
 
 # A busy machine is not a failure.
 settings.register_profile("default", deadline=None)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
-from support.command_line import Result, Run, fails
-from support.models import WIDTH, tiny_llama
 from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
 from st_embfilter import build_model
+from support.command_line import Result, Run, fails
+from support.models import WIDTH, tiny_llama
 
 
+@pytest.mark.slow
 def test_as_its_own_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "st_embfilter", "build", "nowhere/at/all", "--out", "x"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -33,6 +33,7 @@ from indexes import (
 from machine import describe_machine
 from numpy.typing import NDArray
 from sentence_transformers.util.quantization import quantize_embeddings, semantic_search_faiss
+
 from vectors import Encoder, Retrieval, encode_all, encode_retrieval, write_json
 
 RESAMPLES = 2_000

@@ -33,6 +33,7 @@ import faiss
 import numpy as np
 from indexes import KINDS, RATIOS, TOP, Found, Vectors, build_flat, search, stored_bytes, unit
 from machine import describe_machine
+
 from vectors import Encoder, draw_like, encode_all, paraphrase_differences, write_json
 
 RECALL = 0.95

@@ -69,21 +69,22 @@ def inspect(
     """
     check_absent(out)
     with console.status("Loading PyTorch and sentence-transformers"):
+        from st_embfilter.checkpoint.gguf_file import parsed_once
         from st_embfilter.inspection.page import write_report
         from st_embfilter.inspection.run import run_inspection
+        from st_embfilter.inspection.subject import find_subject
         from st_embfilter.spectral.bands import BandChoice
 
-    inspection = run_inspection(
-        source,
-        texts=texts,
-        table=tokens,
-        most_texts=MOST_TEXTS,
-        choice=BandChoice(ratio, dims, parse_band(band)),
-        prompt=prompt,
-        revision=revision,
-        device=device,
-        say=console.print,
-    )
+    choice = BandChoice(ratio, dims, parse_band(band))
+    with parsed_once():
+        inspection = run_inspection(
+            find_subject(source, choice=choice, prompt=prompt, revision=revision),
+            texts=texts,
+            table=tokens,
+            most_texts=MOST_TEXTS,
+            device=device,
+            say=console.print,
+        )
     findings = write_report(inspection, out)
     shown = Table(box=None, show_header=False)
     colours = {"holds": "green", "in part": "yellow", "does not hold": "red"}

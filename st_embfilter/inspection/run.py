@@ -6,49 +6,41 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from st_embfilter.checkpoint.gguf_file import parsed_once
 from st_embfilter.checkpoint.language_model import load_language_model
 from st_embfilter.checkpoint.tokenizer import load_tokenizer
 from st_embfilter.checkpoint.unembedding import compute_spectrum
 from st_embfilter.errors import MisuseError
 from st_embfilter.inspection.figures import Inspection
 from st_embfilter.inspection.measuring import FREQUENT_PART, inspect
-from st_embfilter.inspection.subject import Subject, find_subject
+from st_embfilter.inspection.subject import Subject
 from st_embfilter.inspection.token_distribution import (
     count_tokens,
     next_token_distribution,
     read_table,
     smoothed_log,
 )
-from st_embfilter.spectral.bands import BandChoice
 from st_embfilter.texts import read_sample
 
 SAMPLE_TEXTS = Path(__file__).with_name("sample_texts.txt")
 
 
 def run_inspection(
-    source: str,
+    subject: Subject,
     *,
     texts: Path | None,
     table: Path | None,
     most_texts: int,
-    choice: BandChoice,
-    prompt: str | None,
-    revision: str | None,
     device: str | None,
     say: Callable[[str], None],
 ) -> Inspection:
     """Inspect a model. Whatever is wrong with the arguments is found before the model is loaded.
 
     Args:
-        source: A causal language model, or the folder of a trained embedding model.
+        subject: What :func:`find_subject` found.
         texts: UTF-8, one a line; by default a hundred English sentences.
         table: The tokens' frequencies. By default they are counted in ``texts``, or if these aren't
             given, the language model's own.
         most_texts: So many are embedded, the first ones.
-        choice: What the filter keeps.
-        prompt: ``None`` for the default.
-        revision: For a hub id only.
         device: As in ``SentenceTransformer``.
         say: Is told of the progress.
 
@@ -58,15 +50,13 @@ def run_inspection(
     chosen = _first_texts(read_sample(texts or SAMPLE_TEXTS), most_texts)
     if len(chosen) < 2:
         raise MisuseError(f"{texts} holds one text: it takes two to compare them")
-    with parsed_once():
-        subject = find_subject(source, choice=choice, prompt=prompt, revision=revision)
-        tokenizer = load_tokenizer(subject.source)
-        log_p, distribution = _find_distribution(subject, tokenizer, texts, table, device, say)
-        spectrum = compute_spectrum(subject.unembedding, progress=True)
-        say("Loading the model")
-        embedder = subject.load_embedder(spectrum, device)
-        say(f"Embedding {len(chosen)} texts. Frequencies: {distribution}")
-        return inspect(subject, spectrum, embedder, tokenizer, chosen, log_p, distribution)
+    tokenizer = load_tokenizer(subject.source)
+    log_p, distribution = _find_distribution(subject, tokenizer, texts, table, device, say)
+    spectrum = compute_spectrum(subject.unembedding, progress=True)
+    say("Loading the model")
+    embedder = subject.load_embedder(spectrum, device)
+    say(f"Embedding {len(chosen)} texts. Frequencies: {distribution}")
+    return inspect(subject, spectrum, embedder, tokenizer, chosen, log_p, distribution)
 
 
 def _first_texts(texts: Iterable[str], most: int) -> list[str]:

@@ -33,8 +33,8 @@ F = TypeVar("F", np.float32, np.float64)
 NARROW = 256
 # With s_c the largest singular value of the centred blocks, float32 products move a singular value
 # s by about `eps · s_c² / (200 · s)`, and a float32 SVD of the whole matrix by 2 to 8 `eps · s_max`
-# (seen on made and real matrices; tests/test_spectrum.py holds one against the other). At this
-# ratio the former is a quarter of an `eps · s_max`.
+# (seen on made and real matrices; tests/spectral/test_spectrum.py holds one against the other). At
+# this ratio the former is a quarter of an `eps · s_max`.
 LARGEST_AMPLIFICATION = 50
 # What float32 drops of products that are too small for it is far below this.
 UNDERFLOW = 1e-30

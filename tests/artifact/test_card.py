@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from sentence_transformers import SentenceTransformer
-from support.command_line import Run, fails
-from support.hub_card import check_card
-from support.paths import ROOT
 
 from st_embfilter import build_model, save_pretrained, verify
 from st_embfilter.artifact.card import CardFacts
@@ -18,6 +15,11 @@ from st_embfilter.artifact.recipes import read_recipe
 from st_embfilter.checkpoint.licence import read_licence
 from st_embfilter.checkpoint.source import Source
 from st_embfilter.errors import RecipeError
+from support.command_line import Run, fails
+from support.hub_card import check_card
+from support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 CARDS = ROOT / "model_cards"
 

@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from support.families import save_tiny
-from support.other_interpreter import TEXTS
 from tokenizers import Tokenizer
 
 from st_embfilter import build_model, save_pretrained
 from st_embfilter.pipeline.prompts import PROMPTS
+from support.families import save_tiny
+from support.other_interpreter import TEXTS
 
 PREFIX = "sentence_transformers.models."
 

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.command_line import Run, fails
-from support.models import tiny_llama
 
 from st_embfilter import build_model, save_pretrained, verify
 from st_embfilter.artifact import graphs as exporting
 from st_embfilter.artifact.graphs import EXTERNAL_DATA, check_graph, export, onnx_runner
 from st_embfilter.artifact.verification import load_plain
 from st_embfilter.errors import MisuseError, OutputExistsError, VerificationError
+from support.command_line import Run, fails
+from support.models import tiny_llama
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -10,16 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 from sentence_transformers import SentenceTransformer
-from support.comparing import relative
-from support.models import WIDTH, byte_level_tokenizer, tiny_llama
-from support.other_interpreter import TEXTS, embed
-from support.prefork import prefork
 from transformers.utils.quantization_config import QuantizationMethod
 
 from st_embfilter import FilterModule, build_model, save_pretrained, verify
 from st_embfilter._compat import Dense
 from st_embfilter.artifact.portable_files import portable_config
 from st_embfilter.errors import OutputExistsError, OutputWriteError, PipelineError
+from support.comparing import relative
+from support.models import WIDTH, byte_level_tokenizer, tiny_llama
+from support.other_interpreter import TEXTS, embed
+from support.prefork import prefork
+
+pytestmark = pytest.mark.slow
 
 
 def test_loads_without_the_package_and_gives_the_same(

@@ -19,6 +19,8 @@ from st_embfilter.artifact.server import check_server
 from st_embfilter.cli import main
 from st_embfilter.errors import MisuseError, ServerError
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def serve_model(

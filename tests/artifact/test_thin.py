@@ -10,11 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from support.families import FAMILIES, save_tiny
-from support.hub_runs import check_failure, run
-from support.hub_server import Hub, serve
-from support.hub_store import Repository
-from support.other_interpreter import TEXTS, embed
 from transformers import AutoModel
 
 from st_embfilter import build_model, save_pretrained, verify
@@ -24,6 +19,13 @@ from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.checkpoint.checkpoint import Checkpoint
 from st_embfilter.checkpoint.source import Source
 from st_embfilter.errors import MisuseError, VerificationError
+from support.families import FAMILIES, save_tiny
+from support.hub_runs import check_failure, run
+from support.hub_server import Hub, serve
+from support.hub_store import Repository
+from support.other_interpreter import TEXTS, embed
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.models import tiny_llama
 
 from st_embfilter import build_model, save_pretrained, verify
 from st_embfilter.artifact.verification import run_checks
 from st_embfilter.errors import SourceNotFoundError, VerificationError
+from support.models import tiny_llama
 
 
 @pytest.fixture

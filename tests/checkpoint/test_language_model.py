@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.families import FAMILIES, MULTIMODAL, save_tiny
-from support.models import tiny_llama
 from transformers import BertConfig, BertModel
 
 from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.checkpoint.checkpoint import find_checkpoint
 from st_embfilter.checkpoint.language_model import load_language_model
 from st_embfilter.errors import CheckpointError, NoUnembeddingError
+from support.families import FAMILIES, MULTIMODAL, save_tiny
+from support.models import tiny_llama
 
 # Soft-capped logits, scaled ones in two ways, and models with a language model inside.
 SPECIAL = ["Gemma 2", "Granite", "Cohere", "Qwen2.5-VL", "Gemma 3, with vision"]

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from support.comparing import relative
-from support.families import FAMILIES, TEXTS, head_inputs
-from support.models import WIDTH, byte_level_tokenizer, tiny_llama
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GptOssConfig, GptOssForCausalLM
 
 from st_embfilter import FilterModule, Unembedding, build_model, save_pretrained
 from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import CheckpointError
+from support.comparing import relative
+from support.families import FAMILIES, TEXTS, head_inputs
+from support.models import WIDTH, byte_level_tokenizer, tiny_llama
 
 FLOAT8 = torch.float8_e4m3fn
 VOCABULARY = 411

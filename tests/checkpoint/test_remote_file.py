@@ -11,10 +11,10 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from hypothesis import given
 from hypothesis import strategies as st
-from support.hub_server import COMMIT, Hub, serve
 
 from st_embfilter.checkpoint import remote_file
 from st_embfilter.checkpoint.remote_file import KeptSpan, RangesIgnoredError, RemoteFile
+from support.hub_server import COMMIT, Hub, serve
 
 REPOSITORY, NAME = "org/data", "content.bin"
 SIZE = 300_000
@@ -58,6 +58,7 @@ def opened(hub: Hub) -> RemoteFile:
     return remote()
 
 
+@pytest.mark.slow
 @given(st.integers(0, SIZE + 5), st.integers(-1, SIZE))
 def test_reads_as_a_file_does(opened: RemoteFile, start: int, size: int) -> None:
     opened.seek(start)

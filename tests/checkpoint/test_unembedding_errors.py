@@ -10,8 +10,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from support.families import PALIGEMMA
-from support.models import WIDTH
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -34,6 +32,8 @@ from st_embfilter.errors import (
     NoUnembeddingError,
     SourceNotFoundError,
 )
+from support.families import PALIGEMMA
+from support.models import WIDTH
 
 SMALL: dict[str, Any] = {
     "vocab_size": 97,

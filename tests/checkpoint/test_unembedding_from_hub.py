@@ -17,14 +17,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.hub_runs import client_environment
-from support.hub_server import COMMIT, Hub, serve
-from support.models import tiny_llama
-from support.paths import SUPPORT
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from st_embfilter import FilterModule, build_model
+from support.hub_runs import client_environment
+from support.hub_server import COMMIT, Hub, serve
+from support.models import tiny_llama
+from support.paths import SUPPORT
+
+pytestmark = pytest.mark.slow
 
 CLIENT = SUPPORT / "hub_client.py"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

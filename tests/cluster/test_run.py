@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
+
 from support.command_line import Run, fails
 
 pa = pytest.importorskip("pyarrow")
@@ -42,6 +43,8 @@ from st_embfilter.errors import (  # noqa: E402
 )
 from st_embfilter.vectors.parquet_file import ParquetTable  # noqa: E402
 from st_embfilter.vectors.vector_filter import VectorFilter  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 ROWS, WIDTH = 100, 6
 # Of the tiny model's embeddings.

@@ -5,10 +5,10 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from support.models import tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from st_embfilter.artifact.portable_files import portable_config
+from support.models import tiny_llama
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",

@@ -29,6 +29,7 @@ from artifacts import FAULTS, break_copy, language_model, scaled_model
 from rows import ECHO, EXACT, PORTABLE, ROWS, SCALED, THIN, Row
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+
 from support.hub_server import Hub, serve
 from support.hub_store import Repository
 from support.paths import SHARED

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
-from support.comparing import relative
 from torch import nn
 
 from st_embfilter import build_model
 from st_embfilter._compat import Pooling, Transformer
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Tokens, batches, shared_length
+from support.comparing import relative
 
 TEXTS = ["a text", "another one, which is longer", "x", "", "a text", "word " * 300, "a text."]
 FORMS: list[dict[str, Any]] = [

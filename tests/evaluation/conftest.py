@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from support.evaluation_data import write_sets
 
 from st_embfilter import build_model, save_pretrained
+from support.evaluation_data import write_sets
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ from st_embfilter.evaluation.methods import BASELINES, FitSample  # noqa: E402
 from st_embfilter.evaluation.scores import Score  # noqa: E402
 from st_embfilter.evaluation.task_lists import benchmark_tasks  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 LINES = [f"the {word} of a line {i}" for i, word in enumerate("abcdefghijklmnopqrstuvwxyz" * 8)]
 
 

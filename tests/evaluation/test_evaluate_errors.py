@@ -4,8 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from support.command_line import Run, fails
 from support.evaluation_data import write_rows
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("mteb", reason="needs st-embfilter[mteb]")
 

@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.command_line import Run
 
 pytest.importorskip("mteb", reason="needs st-embfilter[mteb]")
 from st_embfilter.evaluation.evaluate import evaluate
 from st_embfilter.evaluation.local_data import local_tasks
+
+pytestmark = pytest.mark.slow
 
 # Another process may print the warnings of the libraries' own.
 QUIET = {**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.command_line import Run, fails
 from support.evaluation_data import write_sets
 from support.hub_runs import NAME, client_environment, run, send
@@ -16,6 +17,8 @@ from support.prefork import prefork
 
 mteb = pytest.importorskip("mteb", reason="needs st-embfilter[mteb]")
 from st_embfilter.evaluation.leaderboard import identifier, load_meta  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 STS16 = "4d8694f8f0e0100860b497b999b3dbed754a0513"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sentence_transformers import SentenceTransformer
+
 from support.comparing import relative
 from support.hub_runs import (
     NAME,
@@ -25,6 +26,8 @@ from support.hub_runs import (
 from support.hub_server import Hub
 from support.other_interpreter import TEXTS, embed
 from support.prefork import prefork
+
+pytestmark = pytest.mark.slow
 
 
 def test_published_revision_loads_without_the_package_and_verifies(

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.hub_runs import NAME, check_failure, client_environment, run, send
 from support.hub_server import Hub
 from support.hub_store import Repository
+
+pytestmark = pytest.mark.slow
 
 
 def break_hub(hub: Hub, case: str) -> None:

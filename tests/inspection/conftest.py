@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from support.markup import NASTY
 
 from st_embfilter.inspection.figures import Inspection
 from st_embfilter.inspection.run import SAMPLE_TEXTS, run_inspection
+from st_embfilter.inspection.subject import find_subject
 from st_embfilter.spectral.bands import BandChoice
+from support.markup import NASTY
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +24,10 @@ def report_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inspection(tiny: Path, report_texts: Path) -> Inspection:
     """The figures of a report on the tiny model."""
     return run_inspection(
-        str(tiny),
+        find_subject(str(tiny), choice=BandChoice(ratio=2), prompt=None, revision=None),
         texts=report_texts,
         table=None,
         most_texts=500,
-        choice=BandChoice(ratio=2),
-        prompt=None,
-        revision=None,
         device="cpu",
         say=lambda _: None,
     )

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from support.models import WIDTH
 from torch.nn.functional import normalize
 
 from st_embfilter.checkpoint.unembedding import Unembedding
 from st_embfilter.inspection.figures import Inspection
+from support.models import WIDTH
 
 
 def test_figures(inspection: Inspection, tiny: Path, report_texts: Path, tiny_model: Any) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from support.markup import NASTY
 
 from st_embfilter.errors import OutputExistsError, OutputWriteError
 from st_embfilter.inspection import page
@@ -19,6 +18,7 @@ from st_embfilter.inspection.figures import Inspection, Token
 from st_embfilter.inspection.page import render, tokens_html, write_report
 from st_embfilter.inspection.plots import draw
 from st_embfilter.inspection.reading import read
+from support.markup import NASTY
 
 
 def restore(kind: Any, value: Any) -> Any:

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from support.models import WIDTH
 
 from st_embfilter.inspection.figures import Change, Inspection, Shares
 from st_embfilter.inspection.reading import Finding, read
+from support.models import WIDTH
 
 
 def finding(inspection: Inspection, claim: str) -> Finding:

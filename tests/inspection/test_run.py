@@ -8,8 +8,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
-from support.command_line import Run, fails
-from support.models import WIDTH, byte_level_tokenizer, tiny_llama
 from transformers import BertConfig, BertModel
 
 from st_embfilter._compat import Dense, Pooling, Transformer
@@ -19,6 +17,8 @@ from st_embfilter.errors import NoUnembeddingError
 from st_embfilter.inspection import run as inspection_run
 from st_embfilter.inspection.run import SAMPLE_TEXTS
 from st_embfilter.inspection.subject import Subject
+from support.command_line import Run, fails
+from support.models import WIDTH, byte_level_tokenizer, tiny_llama
 
 
 def load(out: Path) -> dict[str, Any]:

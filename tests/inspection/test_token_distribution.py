@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.models import byte_level_tokenizer, tiny_llama
 
 from st_embfilter.checkpoint.checkpoint import find_checkpoint
 from st_embfilter.checkpoint.language_model import load_language_model
@@ -21,6 +20,7 @@ from st_embfilter.inspection.token_distribution import (
     read_table,
     smoothed_log,
 )
+from support.models import byte_level_tokenizer, tiny_llama
 
 SIZE = 411
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
-from support.models import byte_level_tokenizer
 
 from st_embfilter.checkpoint.checkpoint import find_checkpoint
 from st_embfilter.checkpoint.language_model import load_language_model
 from st_embfilter.inspection.figures import Token
 from st_embfilter.inspection.vocabulary import Vocabulary
+from support.models import byte_level_tokenizer
 
 
 def test_kinds_of_tokens(tiny: Path) -> None:

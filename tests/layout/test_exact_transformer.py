@@ -11,16 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
-from support.comparing import relative
-from support.hub_server import serve
-from support.models import byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
-from support.other_interpreter import TEXTS, embed
 from transformers import AutoModel
 
 from st_embfilter import build_model, save_pretrained, verify
 from st_embfilter.encoding.loading import load_model
 from st_embfilter.errors import CheckpointError, TemplateError, VerificationError
 from st_embfilter.pipeline.prompts import PROMPTS
+from support.comparing import relative
+from support.hub_server import serve
+from support.models import byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
+from support.other_interpreter import TEXTS, embed
+
+pytestmark = pytest.mark.slow
 
 FORMS = ("prompteol", "echo")
 

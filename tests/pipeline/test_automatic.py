@@ -10,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from support.command_line import Run, fails
-from support.comparing import relative
-from support.models import WIDTH
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained, verify
@@ -28,6 +25,9 @@ from st_embfilter.errors import (
 from st_embfilter.pipeline.automatic import calibration_texts
 from st_embfilter.pipeline.own_text import cut_passages, write_passages
 from st_embfilter.spectral.calibration import automatic_filter, principal_directions, varying_share
+from support.command_line import Run, fails
+from support.comparing import relative
+from support.models import WIDTH
 
 SEEDS = st.integers(0, 2**32 - 1)
 TEXTS = [f"Text {number} is about {number % 7} dogs." for number in range(250)]

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from support.comparing import relative
-from support.families import save_tiny
-from support.models import WIDTH, byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
-from support.other_interpreter import TEXTS as EMBEDDED
-from support.other_interpreter import embed
 from transformers import AutoModelForCausalLM
 
 from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained
 from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.checkpoint.unembedding import compute_spectrum
 from st_embfilter.errors import BandError, CheckpointError, MisuseError, TemplateError
+from support.comparing import relative
+from support.families import save_tiny
+from support.models import WIDTH, byte_level_tokenizer, sentencepiece_tokenizer, tiny_llama
+from support.other_interpreter import TEXTS as EMBEDDED
+from support.other_interpreter import embed
 
 TEXTS = ["short", "a text of some more words than the first", "dog " * 60, "ünïcode 図書館", "x"]
 
@@ -116,6 +116,7 @@ PER_SIDE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", ["byte level", "legacy", "metaspace"])
 def test_queries_and_documents(tmp_path: Path, plain_python: Path, tokenizer: str) -> None:
     source = tiny_llama(

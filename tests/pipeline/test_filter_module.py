@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from support.models import WIDTH, byte_level_tokenizer, tiny_llama
-from support.other_interpreter import TEXTS, embed
 from transformers import AutoModelForCausalLM
 
 from st_embfilter import FilterModule, Spectrum, Unembedding
 from st_embfilter._compat import Dense, Pooling
 from st_embfilter.checkpoint.unembedding import compute_spectrum
 from st_embfilter.errors import BandError, PipelineError, WidthError
+from support.models import WIDTH, byte_level_tokenizer, tiny_llama
+from support.other_interpreter import TEXTS, embed
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,7 @@ def test_copies_and_pickles(spectrum: Spectrum) -> None:
     assert "FilterModule" in repr(module)
 
 
+@pytest.mark.slow
 def test_any_pipeline_saved_in_the_plain_way_loads_without_the_package(
     tmp_path: Path, plain_python: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,6 +146,7 @@ def test_any_pipeline_saved_in_the_plain_way_loads_without_the_package(
     )
 
 
+@pytest.mark.slow
 def test_encodes_in_another_process(tiny_model: SentenceTransformer) -> None:
     texts = [f"text number {number}" for number in range(8)]
     pool = tiny_model.start_multi_process_pool(["cpu"])

@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.models import byte_level_tokenizer, sentencepiece_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from st_embfilter.errors import TemplateError
@@ -17,6 +16,7 @@ from st_embfilter.pipeline.prompts import (
     resolve_template,
     split_for_portable,
 )
+from support.models import byte_level_tokenizer, sentencepiece_tokenizer
 
 PROMPTEOL = PROMPTS["prompteol"]
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.paths import ROOT
 from torch import Tensor
 
 from st_embfilter.spectral.spectroscopy import (
@@ -19,6 +18,7 @@ from st_embfilter.spectral.spectroscopy import (
     logit_shift,
 )
 from st_embfilter.spectral.spectrum import Spectrum
+from support.paths import ROOT
 
 BENCHMARK = ROOT / "benchmarks" / "memory" / "spectroscopy.py"
 
@@ -101,6 +101,7 @@ def test_removing_all_directions_leaves_no_logit() -> None:
     assert shift.mean == pytest.approx(-float((embeddings @ w[:9].T).mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory in /proc")
 def test_memory_is_bounded() -> None:
     result = subprocess.run(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.vector_data import WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 from st_embfilter import VectorFilter, transform_file
 from st_embfilter.errors import MisuseError, OutputWriteError, VectorFileError
 from st_embfilter.vectors import job as filtered_rows
+from support.vector_data import WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 faiss = pytest.importorskip("faiss")
 ROWS = 400

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers.util.quantization import quantize_embeddings
-from support.command_line import Run, fails
-from support.vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 from st_embfilter import transform_file
 from st_embfilter.errors import OutputWriteError, VectorFileError, WidthError
@@ -15,6 +13,8 @@ from st_embfilter.job_state import JobState
 from st_embfilter.vectors import job as filtered_rows
 from st_embfilter.vectors.progress import Progress
 from st_embfilter.vectors.vector_column import METADATA_KEY
+from support.command_line import Run, fails
+from support.vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 pa = pytest.importorskip("pyarrow")
 lance = pytest.importorskip("lance")

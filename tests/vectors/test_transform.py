@@ -11,11 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
-from support import hub_runs
-from support.command_line import Run, fails
-from support.hub_server import Hub
-from support.hub_store import Repository
-from support.vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 from st_embfilter import VectorFilter, transform_file
 from st_embfilter.errors import (
@@ -31,6 +26,11 @@ from st_embfilter.job_state import JobState
 from st_embfilter.vectors import job as filtered_rows
 from st_embfilter.vectors.precision import PRECISIONS, convert
 from st_embfilter.vectors.progress import Progress
+from support import hub_runs
+from support.command_line import Run, fails
+from support.hub_server import Hub
+from support.hub_store import Repository
+from support.vector_data import KEPT, WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
 ROWS = 950
 
@@ -359,6 +359,7 @@ def test_queries_on_the_fly(artifact: Path) -> None:
         vector_filter.apply(np.zeros((2, 3)))
 
 
+@pytest.mark.slow
 def test_of_the_hub_only_the_filter_is_fetched(
     hub: Hub, home: Path, tiny_artifact: Path, tmp_path: Path
 ) -> None:

@@ -13,13 +13,15 @@ import pytest
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
-from support.comparing import relative
-from support.families import FAMILIES, MULTIMODAL, TEXTS, head_inputs, save_tiny
-from support.paths import ROOT
 
 from st_embfilter import Unembedding, build_model, save_pretrained
 from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
+from support.comparing import relative
+from support.families import FAMILIES, MULTIMODAL, TEXTS, head_inputs, save_tiny
+from support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 # Transformers 4 can't load these without their head.
 LOST_BY_4 = ("Gemma3TextConfig", "Gemma3nTextConfig")

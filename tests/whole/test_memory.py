@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+
 from support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 BENCHMARK = ROOT / "benchmarks" / "memory" / "filter.py"
 

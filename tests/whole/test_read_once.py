@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 from gguf import GGUFReader
-from support.command_line import Run
-from support.counting import counting
 
 from st_embfilter.artifact.recipes import read_recipe
 from st_embfilter.checkpoint.causal_config import load_config
 from st_embfilter.checkpoint.source import resolve_source
+from support.command_line import Run
+from support.counting import counting
+
+pytestmark = pytest.mark.slow
 
 READING = (resolve_source, load_config, read_recipe, GGUFReader.__init__)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers import quantize_embeddings
+
 from support.paths import ROOT
 
 FOLDER = ROOT / "benchmarks" / "search"
@@ -22,6 +23,7 @@ def test_every_kind_of_index_on_a_few_vectors(
     import quality
     import report
     import scale
+
     import vectors
 
     random = np.random.default_rng(0)

@@ -13,11 +13,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
-from support.command_line import Run
-from support.comparing import relative
-from support.other_interpreter import TEXTS as EMBEDDED
-from support.other_interpreter import embed
-from support.paths import GOLDEN, SHARED
 
 from st_embfilter import (
     FilterModule,
@@ -35,6 +30,13 @@ from st_embfilter.inspection.run import SAMPLE_TEXTS
 from st_embfilter.inspection.subject import Subject
 from st_embfilter.pipeline import building
 from st_embfilter.spectral.spectrum import Spectrum
+from support.command_line import Run
+from support.comparing import relative
+from support.other_interpreter import TEXTS as EMBEDDED
+from support.other_interpreter import embed
+from support.paths import GOLDEN, SHARED
+
+pytestmark = pytest.mark.slow
 
 TEXTS = [
     "A man is playing the guitar on stage",
