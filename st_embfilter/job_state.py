@@ -6,6 +6,9 @@ from typing import Any
 
 from st_embfilter.files import replace_file
 
+# For an error: what was done before lies in hidden files.
+KEPT_BESIDE = ". What was done is kept in hidden files beside it: the same command goes on there"
+
 
 class JobState:
     """A small JSON file beside an unfinished output.

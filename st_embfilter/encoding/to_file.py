@@ -12,7 +12,7 @@ from tqdm import tqdm
 from st_embfilter.encoding.loading import check_prompt_name
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.files import check_absent, rename_to_absent, writing
-from st_embfilter.job_state import JobState
+from st_embfilter.job_state import KEPT_BESIDE, JobState
 from st_embfilter.row_file import RowFile
 
 # So much work a kill may cost.
@@ -51,7 +51,7 @@ def encode_to_file(
     Raises:
         MisuseError: If the model has no prompt of that name.
         OutputExistsError: If ``path`` exists.
-        OutputWriteError: If it can't be written.
+        OutputWriteError: If it can't be written. The same call goes on where it was.
     """
     path = Path(path).absolute()
     check_absent(path)
@@ -60,7 +60,7 @@ def encode_to_file(
     settings = [job, normalize, prompt_name, texts]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     state = JobState(path.with_name(f".{path.name}.progress"), digest)
-    with writing(path):
+    with writing(path, KEPT_BESIDE):
         path.parent.mkdir(parents=True, exist_ok=True)
         left = state.left() if partial.is_file() else None
         if left is None or "width" not in left:

@@ -18,6 +18,7 @@ from st_embfilter.errors import (
     WidthError,
 )
 from st_embfilter.files import atomic_output, check_absent, replace_file, sync, writing
+from st_embfilter.job_state import KEPT_BESIDE
 from st_embfilter.vectors.job import (
     SHOWN_ROWS,
     Filtered,
@@ -43,7 +44,6 @@ FORMATS = {
     ".index": FAISS,
 }
 WITH_COLUMNS = (PARQUET, ARROW, LANCE)
-KEPT = ". What was done is kept in hidden files beside it: the same command goes on there"
 
 
 class VectorFormat(StoredVectors, Protocol):
@@ -152,7 +152,7 @@ def _finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
         check_absent(ranges_file)
         check_absent(dropped_file)
     try:
-        with writing(out, KEPT):
+        with writing(out, KEPT_BESIDE):
             filtered = job.run()
         rows = job.vectors.rows
         dropped = settings.nan == "drop" and len(filtered.bad) > 0

@@ -11,8 +11,9 @@ from sentence_transformers import SentenceTransformer
 from st_embfilter.encoding import to_file as encoding
 from st_embfilter.encoding.prefix_encoder import Embeddings, PrefixEncoder
 from st_embfilter.encoding.to_file import encode_to_file
-from st_embfilter.errors import OutputExistsError
+from st_embfilter.errors import OutputExistsError, OutputWriteError
 from st_embfilter.job_state import JobState
+from support.vector_data import file_size_limit
 
 TEXTS = [f"text number {number}" for number in range(50)]
 
@@ -105,6 +106,22 @@ def test_a_job_that_another_overwrote_starts_anew(
         encode_to_file(tiny_model, TEXTS[::-1], path, job="another", batch_size=4)
     encode_to_file(tiny_model, TEXTS, path, job="job", batch_size=4)
     np.testing.assert_allclose(np.load(path), tiny_model.encode(TEXTS), atol=1e-5)
+
+
+def test_goes_on_after_a_full_disk(
+    tiny_model: SentenceTransformer, tmp_path: Path, counted: type[Interrupting]
+) -> None:
+    path = tmp_path / "out.npy"
+    counted.calls = 100
+    # Two chunks of eight rows, and not the third.
+    with file_size_limit(20 * 24 * 4), pytest.raises(OutputWriteError, match="goes on there"):
+        encode_to_file(tiny_model, TEXTS, path, job="job", batch_size=4)
+    assert not path.exists()
+    counted.seen = 0
+    assert encode_to_file(tiny_model, TEXTS, path, job="job", batch_size=4) == (50, 24)
+    assert counted.seen == len(TEXTS) - 2 * 2 * 4
+    np.testing.assert_allclose(np.load(path), tiny_model.encode(TEXTS), atol=1e-5)
+    assert [file.name for file in tmp_path.iterdir()] == ["out.npy"]
 
 
 def test_an_output_that_exists_is_kept(tiny_model: SentenceTransformer, tmp_path: Path) -> None:
