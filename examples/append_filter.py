@@ -5,15 +5,13 @@ python examples/append_filter.py [SOURCE]
 
 import sys
 
-from sentence_transformers import SentenceTransformer
-
-from st_embfilter import FilterModule, build_model
+from st_embfilter import FilterModule, build_model, without_filter
 
 source = sys.argv[1] if len(sys.argv) > 1 else "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 # Any pipeline will do whose pooling gives the language model's own hidden states. This one is
 # Transformer and Pooling, with the prompt in the tokenizer.
-model = SentenceTransformer(modules=list(build_model(source))[:2])
+model = without_filter(build_model(source))
 print("raw:     ", model.encode("A man is eating.").shape)
 
 model.append(FilterModule.from_pretrained(source, ratio=4))

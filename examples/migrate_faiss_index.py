@@ -9,12 +9,12 @@ from pathlib import Path
 import faiss
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter import VectorFilter, transform_file
+from st_embfilter import VectorFilter, transform_file, without_filter
 
 artifact, folder = sys.argv[1], Path(sys.argv[2])
 documents = ["A man is eating.", "The moon is full.", "Prices rise again."]
 model = SentenceTransformer(artifact)
-raw_model = SentenceTransformer(modules=list(model)[:-1])
+raw_model = without_filter(model)
 
 # What is there already: an index of the language model's own embeddings.
 raw = raw_model.encode(documents, normalize_embeddings=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from st_embfilter.artifact.verification import verify
     from st_embfilter.checkpoint.unembedding import Unembedding
     from st_embfilter.cluster.run import encode_corpus, transform_corpus
+    from st_embfilter.encoding.loading import without_filter
     from st_embfilter.encoding.prefix_encoder import PrefixEncoder
     from st_embfilter.pipeline.building import build_model
     from st_embfilter.pipeline.filter_module import FilterModule
@@ -40,6 +41,7 @@ _HOMES = {
     "transform_corpus": "cluster.run",
     "transform_file": "vectors.transform",
     "verify": "artifact.verification",
+    "without_filter": "encoding.loading",
 }
 __all__ = [
     "FilterModule",
@@ -58,6 +60,7 @@ __all__ = [
     "transform_corpus",
     "transform_file",
     "verify",
+    "without_filter",
 ]
 
 
