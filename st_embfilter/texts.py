@@ -1,9 +1,9 @@
 """Lines of text: the one place that reads them.
 
 A file of texts is UTF-8, one text a line; what ends a line is a line feed, with or without a
-carriage return in front, and nothing else. Where every line has a row in the output
-(:func:`read_lines`), a blank line is a text as any other: the empty one. Where the file is a sample
-of texts (:func:`read_sample`), blank lines are left out.
+carriage return in front, and nothing else. A byte order mark at the start is no text. Where every
+line has a row in the output (:func:`read_lines`), a blank line is a text as any other: the empty
+one. Where the file is a sample of texts (:func:`read_sample`), blank lines are left out.
 """
 
 import sys
@@ -47,8 +47,10 @@ def read_sample(file: str | Path) -> Iterator[str]:
 def _lines(file: str | Path) -> Iterator[str]:
     try:
         with _opened(file) as lines:
-            for line in lines:
-                yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            for number, line in enumerate(lines):
+                # Windows' editors put a mark in front of the first.
+                text = line.decode("utf-8" if number else "utf-8-sig")
+                yield text.removesuffix("\n").removesuffix("\r")
     except OSError as error:
         raise MisuseError(f"{file} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM, BertConfig, BertModel
 
@@ -185,3 +186,27 @@ def test_texts_that_can_not_be_read(run: Run, tiny_artifact: Path, tmp_path: Pat
 
 def test_verify_without_a_folder(run: Run, tmp_path: Path) -> None:
     fails(run("verify", tmp_path / "missing"), 1, "no such folder")
+
+
+def test_a_text_without_a_token_is_named_by_its_row(run: Run, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "artifact"
+    assert run("build", tiny, "--out", out, "--prompt", "none").returncode == 0
+    command = ("encode", out, "-", "--out", tmp_path / "x.npy")
+    fails(run(*command, text="one\ntwo\n\nfour\n"), 1, "row 2 (from 0)", "has no token")
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
+
+
+def test_float16_that_overflows(run: Run, tmp_path: Path) -> None:
+    """In every command that computes: one line, and nothing is written."""
+    large = tiny_llama(tmp_path / "large")
+    weights = load_file(large / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] *= 3e4
+    save_file(weights, large / "model.safetensors", {"format": "pt"})
+    fails(run("build", large, "--out", tmp_path / "half", "--dtype", "float16"), 1, "float16")
+    whole = tmp_path / "whole"
+    assert run("build", large, "--out", whole).returncode == 0
+    command = ("encode", whole, "-", "--out", tmp_path / "x.npy")
+    fails(run(*command, "--dtype", "float16", text="a man\n"), 1, "'a man' holds NaN", "bfloat16")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "whole"]
+    done = run(*command, "--dtype", "bfloat16", text="a man\n")
+    assert done.returncode == 0, done.stderr

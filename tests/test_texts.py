@@ -46,3 +46,12 @@ def test_texts_that_can_not_be_read(tmp_path: Path) -> None:
         list(read_sample(tmp_path / "missing.txt"))
     with pytest.raises(MisuseError, match="can't be read: Is a directory"):
         list(read_sample(tmp_path))
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = "\ufeffone\r\n\ufefftwo\n".encode()
+    (tmp_path / "texts.txt").write_bytes(content)
+    assert read_lines(tmp_path / "texts.txt") == ["one", "\ufefftwo"]
+    assert list(read_sample(tmp_path / "texts.txt")) == ["one", "\ufefftwo"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert read_lines("-") == ["one", "\ufefftwo"]

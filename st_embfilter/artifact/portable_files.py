@@ -25,7 +25,7 @@ def write_backbone(backbone: PreTrainedModel, folder: Path, band: str) -> None:
     """Write the language model's weights, and a configuration that all runtimes read alike."""
     backbone.save_pretrained(folder)
     config_path = folder / "config.json"
-    config = portable_config(json.loads(config_path.read_text()))
+    config = portable_config(json.loads(config_path.read_text(encoding="utf-8")))
     if band in NESTED:
         # vLLM takes a request's `dimensions` only of a model that says it is nested.
         config["is_matryoshka"] = True
@@ -74,7 +74,7 @@ def _prefix_weights(folder: Path) -> None:
         save_file(tensors, path, metadata={"format": "pt"})
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        content = json.loads(index.read_text())
+        content = json.loads(index.read_text(encoding="utf-8"))
         names = content["weight_map"].items()
         content["weight_map"] = {f"model.{name}": file for name, file in names}
         write_json(index, content)
@@ -140,4 +140,4 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -31,6 +31,7 @@ from st_embfilter.artifact.thin import write_adapter
 from st_embfilter.checkpoint.checkpoint import Checkpoint
 from st_embfilter.checkpoint.licence import Licence
 from st_embfilter.checkpoint.source import Source
+from st_embfilter.encoding.checks import check_finite
 from st_embfilter.encoding.probes import PROBES, encode_probes
 from st_embfilter.errors import MisuseError, PipelineError
 from st_embfilter.files import atomic_output
@@ -81,6 +82,7 @@ def save_pretrained(
 
     Raises:
         PipelineError: If the pipeline is another, or encodes through a chat template.
+        NonFiniteError: If it gives NaN or infinity, as float16 does where activations overflow.
         OutputExistsError: If ``path`` exists.
         OutputWriteError: If it can't be written; then nothing is left behind.
     """
@@ -111,7 +113,7 @@ def save_pretrained(
             {
                 "prompts": model.prompts,
                 "default_prompt_name": model.default_prompt_name,
-                "similarity_fn_name": "cosine",
+                "similarity_fn_name": model.similarity_fn_name or "cosine",
             },
         )
         (folder / "1_Pooling").mkdir()
@@ -190,6 +192,8 @@ def _make_manifest(
     exact = isinstance(model[0], ExactTransformer)
     # What `build` was told: with Echo in the portable form, the prompt comes on top of it.
     counted = len(tokenizer("")["input_ids"]) if prompts.echo and not exact else 0
+    embeddings = encode_probes(model, PROBES)
+    check_finite(embeddings.numpy(), PROBES)
     return Manifest(
         format=FORMAT,
         form="exact" if exact else "portable",
@@ -209,7 +213,7 @@ def _make_manifest(
         probes=Probes(
             dtype=str(model[0].auto_model.dtype).removeprefix("torch."),
             texts=PROBES,
-            embeddings=encode_probes(model, PROBES).tolist(),
+            embeddings=embeddings.tolist(),
         ),
     )
 

@@ -170,10 +170,8 @@ def resolve_source(source: str | Path, revision: str | None = None) -> Source:
     if path.exists() and revision is not None:
         raise MisuseError(f"{name} is on this machine: a revision is for a hub id only")
     if path.is_file():
-        if path.suffix != ".gguf":
-            raise CheckpointError(
-                f"{name} is a single file, but not a .gguf one: name the model's folder"
-            )
+        if path.suffix != ".gguf" and not _begins_as_gguf(path):
+            raise CheckpointError(f"{name} is a single file, but not GGUF: name the model's folder")
         return Source(name, path.parent.absolute(), gguf_file=path.name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -209,6 +207,12 @@ def resolve_source(source: str | Path, revision: str | None = None) -> Source:
         raise SourceNotFoundError(f"{name}: no such folder, and not a hub id: {error}") from error
     # The cache keeps a repository's files below snapshots/<commit>.
     return Source(name, revision=Path(config).parent.name)
+
+
+def _begins_as_gguf(path: Path) -> bool:
+    """Whether a file is GGUF whatever its name, as Ollama's ``sha256-…``."""
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def adapter_error(source: str, config: dict[str, Any]) -> CheckpointError:

@@ -29,6 +29,7 @@ try:
     from st_embfilter.cluster.tasks import DTYPES, Encoding, Filtering
     from st_embfilter.cluster.workers import Workers, connected, room
     from st_embfilter.encoding.loading import model_identity
+    from st_embfilter.hub.download import pinned
     from st_embfilter.vectors.vector_filter import VectorFilter, as_filter
 except ImportError as error:
     raise MissingDependencyError(
@@ -68,7 +69,8 @@ def encode_corpus(
     Args:
         source: A Parquet file, or a folder of them, that all machines see.
         out: The output, on a file system that all machines share. It must not exist.
-        model: A folder that all machines see, or a name on the hub.
+        model: A folder that all machines see, or ``org/name`` or ``org/name@revision`` on the hub.
+            It is pinned to its commit.
         column: The texts.
         dims: Keep the first so many dimensions: a larger τ.
         normalize: Scale every embedding to length 1.
@@ -95,8 +97,9 @@ def encode_corpus(
     if dtype not in DTYPES:
         raise MisuseError(f"dtype {dtype}: use one of {', '.join(DTYPES)}")
     workers = workers or Workers()
+    model = pinned(model)  # Every worker loads it, now and when the run goes on another day.
     task = Encoding(
-        model=str(Path(model).absolute()) if Path(model).is_dir() else model,
+        model=model,
         identity=model_identity(model),
         column=column,
         dims=dims,

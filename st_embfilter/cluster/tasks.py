@@ -111,6 +111,8 @@ class Encoding:
         """
         import pyarrow as pa
 
+        from st_embfilter.encoding.checks import check_texts
+
         rows = pa.Table.from_batches(rows_of_part(table, part, part.rows), table.schema)
         texts = rows.column(self.column).to_pylist()
         if None in texts:
@@ -118,6 +120,8 @@ class Encoding:
                 f"{part.source}: row {part.first + texts.index(None)} (from 0) has no text, its "
                 f"{self.column} is null: leave such rows out, or give them an empty text"
             )
+        front = self.encoder.front(self.prompt_name)
+        check_texts(self.encoder.model, texts, front, part.first)
         vectors = self.encoder.encode(
             texts,
             batch_size=self.batch_size,

@@ -18,11 +18,17 @@ from st_embfilter.commands.options import (
 )
 from st_embfilter.commands.terminal import console
 from st_embfilter.files import check_absent
+from st_embfilter.hub.download import pinned
 from st_embfilter.texts import read_lines
 
 
 def encode(
-    model: Annotated[str, typer.Argument(help="An artifact's folder, or a model on the hub.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="An artifact's folder, or one on the hub: org/name or org/name@revision."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The .npy file to make, float32, one row a text.")],
     file: Annotated[str, typer.Argument(help="UTF-8, one text a line. - is standard input.")] = "-",
     dims: DimsOption = None,
@@ -44,16 +50,17 @@ def encode(
     check_absent(out)
     wanted = parse_dtype(dtype)
     texts = read_lines(file)
+    pinned_name = pinned(model)  # A download shows its own progress.
     with console.status("Loading the model"):
         from st_embfilter.encoding.loading import load_model, model_identity
         from st_embfilter.encoding.to_file import encode_to_file
 
-        loaded = load_model(model, dims, device, None if wanted == "auto" else wanted)
+        loaded = load_model(pinned_name, dims, device, None if wanted == "auto" else wanted)
     shape = encode_to_file(
         loaded,
         texts,
         out,
-        job=json.dumps([model_identity(model), dims, dtype]),
+        job=json.dumps([model_identity(pinned_name), dims, dtype]),
         batch_size=batch_size,
         normalize=normalize,
         prompt_name=prompt_name,

@@ -7,6 +7,7 @@ from sentence_transformers import SentenceTransformer
 
 from st_embfilter._compat import embedding_dimension
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
+from st_embfilter.hub.download import artifact_folder
 from st_embfilter.layout.names import PROVENANCE_FILE
 from st_embfilter.layout.trust import holds_only_our_code, names_other_code
 from st_embfilter.spectral.bands import kept_dimensions
@@ -21,7 +22,7 @@ def load_model(
     """Load any sentence-transformers model for use.
 
     Args:
-        name: A folder, or a model on the hub.
+        name: A folder, or ``org/name`` or ``org/name@revision`` on the hub.
         dimensions: Keep the first so many.
         device: As in ``SentenceTransformer``.
         dtype: What the model computes in, if not in what it was saved in.
@@ -31,14 +32,15 @@ def load_model(
         CheckpointError: If it needs code of its own that is not this package's.
         BandError: If it has fewer than ``dimensions``.
     """
+    folder = artifact_folder(name)
     try:
-        own_code = holds_only_our_code(Path(name))
-        if not own_code and names_other_code(Path(name)):
+        own_code = holds_only_our_code(folder)
+        if not own_code and names_other_code(folder):
             raise CheckpointError(
                 f"{name} holds code that is not this release of st-embfilter's: it is not run. "
                 f"Load it with SentenceTransformer and trust_remote_code=True if you trust it"
             )
-        model = SentenceTransformer(str(name), device=device, trust_remote_code=own_code)
+        model = SentenceTransformer(str(folder), device=device, trust_remote_code=own_code)
         model.to(dtype)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise SourceNotFoundError(f"{name} can't be loaded: {error}") from error
@@ -69,6 +71,18 @@ def check_prompt_name(model: SentenceTransformer, prompt_name: str | None) -> No
 
 
 def model_identity(model: str) -> str:
-    """What tells a model from every other: an artifact's manifest, else its name."""
-    manifest = Path(model, PROVENANCE_FILE)
-    return manifest.read_text(encoding="utf-8") if manifest.is_file() else model
+    """What tells a model from every other, and from what it was before.
+
+    Args:
+        model: Its name, of :func:`~st_embfilter.hub.download.pinned`.
+
+    Returns:
+        An artifact's manifest; of another folder, its files' sizes and times; on the hub, the name
+        with its commit.
+    """
+    folder = Path(model)
+    if (folder / PROVENANCE_FILE).is_file():
+        return (folder / PROVENANCE_FILE).read_text(encoding="utf-8")
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return f"{model} {stats}"

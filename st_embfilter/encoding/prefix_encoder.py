@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from st_embfilter._compat import Pooling, Transformer, tokenize
+from st_embfilter.encoding.checks import Embeddings, check_finite, check_texts
 from st_embfilter.errors import EmbFilterError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ UNDERSTOOD = {"input_ids", "attention_mask", "pooled_mask"}
 ROLE_PROMPTS = {None: (), "query": ("query",), "document": ("document", "passage", "corpus")}
 
 Role = Literal["query", "document"]
-Embeddings = NDArray[np.float32]
 
 
 class NotReusableError(EmbFilterError):
@@ -107,13 +106,19 @@ class PrefixEncoder:
             prompt: The prompt itself.
             role: As ``model.encode_query`` or ``model.encode_document``.
             show_progress_bar: Show a progress bar on stderr.
+
+        Raises:
+            TypeError: If a text is no string.
+            DataError: If a text has no token, nor has the prompt.
+            NonFiniteError: If an embedding holds NaN or infinity.
         """
         plain = partial(
             getattr(self.model, f"encode_{role}" if role else "encode"),
             prompt_name=prompt_name,
             prompt=prompt,
         )
-        front = self._front(prompt_name, prompt, role)
+        front = self.front(prompt_name, prompt, role)
+        check_texts(self.model, texts, front)
         different = list(dict.fromkeys(texts))
         if different and not self.reason and front not in self._tried:
             self._tried.add(front)
@@ -131,7 +136,9 @@ class PrefixEncoder:
                 normalize_embeddings=normalize_embeddings,
                 show_progress_bar=show_progress_bar,
             )
-            return embeddings.astype(np.float32, copy=False)
+            embeddings = embeddings.astype(np.float32, copy=False)
+            check_finite(embeddings, texts)
+            return embeddings
         parts = []
         with tqdm(
             total=len(different), desc="Encoding", unit="text", disable=not show_progress_bar
@@ -144,9 +151,12 @@ class PrefixEncoder:
             rows = nn.functional.normalize(rows)
         places = {text: place for place, text in enumerate(different)}
         found: Embeddings = rows.numpy()
+        check_finite(found, different)
         return found if len(different) == len(texts) else found[[places[text] for text in texts]]
 
-    def _front(self, prompt_name: str | None, prompt: str | None, role: Role | None) -> str:
+    def front(
+        self, prompt_name: str | None, prompt: str | None = None, role: Role | None = None
+    ) -> str:
         """The prompt that sentence-transformers would put in front."""
         if prompt is not None:
             return prompt
@@ -161,6 +171,7 @@ class PrefixEncoder:
         by_length = sorted(texts[:WINDOW], key=len)
         few = [by_length[0], by_length[len(by_length) // 2], by_length[-1]]
         expected = plain(few, show_progress_bar=False)
+        check_finite(expected, few)
         try:
             with tqdm(disable=True) as bar:
                 # In one batch, as some caches can't be had for several texts.

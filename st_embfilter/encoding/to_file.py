@@ -9,6 +9,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from st_embfilter.encoding.checks import check_texts
 from st_embfilter.encoding.loading import check_prompt_name
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.files import check_absent, rename_to_absent, writing
@@ -50,6 +51,8 @@ def encode_to_file(
 
     Raises:
         MisuseError: If the model has no prompt of that name.
+        DataError: If a text has no token, nor has the prompt.
+        NonFiniteError: If an embedding holds NaN or infinity.
         OutputExistsError: If ``path`` exists.
         OutputWriteError: If it can't be written. The same call goes on where it was.
     """
@@ -60,6 +63,8 @@ def encode_to_file(
     settings = [job, normalize, prompt_name, texts]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     state = JobState(path.with_name(f".{path.name}.progress"), digest)
+    encoder = PrefixEncoder(model)
+    check_texts(model, texts, encoder.front(prompt_name))
     with writing(path, KEPT_BESIDE):
         path.parent.mkdir(parents=True, exist_ok=True)
         left = state.left() if partial.is_file() else None
@@ -75,7 +80,7 @@ def encode_to_file(
             rows: RowFile | None = None
             if done:
                 rows = stack.enter_context(RowFile(partial, DTYPE, left["width"], done))
-            encoder, chunk = PrefixEncoder(model), CHUNK_BATCHES * batch_size
+            chunk = CHUNK_BATCHES * batch_size
             for first in range(done, len(texts), chunk):
                 embeddings = encoder.encode(
                     texts[first : first + chunk],

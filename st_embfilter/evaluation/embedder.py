@@ -14,9 +14,10 @@ from torch import nn
 from tqdm import tqdm
 
 from st_embfilter._compat import Dense
+from st_embfilter.encoding.checks import Embeddings
 from st_embfilter.encoding.loading import load_model, without_filter
-from st_embfilter.encoding.prefix_encoder import Embeddings, PrefixEncoder, Role
-from st_embfilter.errors import MisuseError, NonFiniteError
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Role
+from st_embfilter.errors import MisuseError
 from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore, Keys
 from st_embfilter.files import digest_file
 from st_embfilter.hub.download import artifact_folder
@@ -25,10 +26,8 @@ from st_embfilter.layout.names import PROVENANCE_FILE
 
 # A prompt is computed once for so many batches, and so many a kill may cost.
 BATCHES_AT_ONCE = 4
-# What a model computes doesn't depend on these.
-NOT_THE_MODEL = re.compile(
-    rf"README\.md|.*\.png|\.git.*|\.cache/.*|{PROVENANCE_FILE}|o(nnx|penvino)/.*"
-)
+# What a model computes doesn't depend on these. Hidden files aren't published either.
+NOT_THE_MODEL = re.compile(rf"README\.md|.*\.png|(.*/)?\..*|{PROVENANCE_FILE}|o(nnx|penvino)/.*")
 
 
 @dataclass(frozen=True)
@@ -177,14 +176,7 @@ class Embedder:
 
     def encode(self, texts: list[str], role: Role | None, prompt: str | None) -> Embeddings:
         """A few batches through the model."""
-        embeddings = self.encoder.encode(
-            texts, prompt=prompt, role=role, batch_size=self.batch_size
-        )
-        finite = np.isfinite(embeddings).all(axis=1)
-        if not finite.all():
-            text = texts[int(np.argmin(finite))]
-            raise NonFiniteError(f"the model's embedding of {text[:80]!r} holds NaN or infinity")
-        return embeddings
+        return self.encoder.encode(texts, prompt=prompt, role=role, batch_size=self.batch_size)
 
     def _keys_of(self, texts: list[str], role: Role | None, prompt: str | None) -> Keys:
         """What tells each text's embedding from all others of this model."""

@@ -109,7 +109,7 @@ class EmbeddingStore:
         if not header.exists():
             with replace_file(header) as fresh:
                 fresh.write_text(json.dumps({"width": self.width, "dtype": "float32"}))
-        found = json.loads(header.read_text()).get("width")
+        found = json.loads(header.read_text(encoding="utf-8")).get("width")
         if found != self.width:
             raise CheckpointError(
                 f"{self.folder} holds embeddings of {found} numbers, not {self.width}: remove it"

@@ -5,6 +5,7 @@ A folder holds ``mteb/TASK/SPLIT.jsonl`` (the rows of mteb's task of that name),
 mteb has no task of: STS, classification or clustering, by their columns).
 """
 
+import codecs
 import csv
 import hashlib
 import json
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetGenerationError
 from mteb.abstasks import (
@@ -131,7 +133,7 @@ def _retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
 
     def read() -> Any:
         parts = {
-            part: _read_json_lines(files[part], ("_id", "text")).rename_column("_id", "id")
+            part: _as_text(_read_json_lines(files[part], ("_id", "text")))
             for part in ("corpus", "queries")
         }
         relevant = read_judgements(files[TEST])
@@ -144,7 +146,8 @@ def _retrieval_task(folder: Path, languages: Sequence[str]) -> AbsTask:
     metadata = _new_metadata(folder.name, "Retrieval", "ndcg_at_10", languages)
     task = _local_task(AbsTaskRetrieval, metadata, files, read)
     judged = read_judgements(files[TEST])
-    if unknown := judged.keys() - set(_read_json_lines(files["queries"], ("_id",))["_id"]):
+    asked = map(str, _read_json_lines(files["queries"], ("_id",))["_id"])
+    if unknown := judged.keys() - set(asked):
         # As where judgements name queries by their place, and queries have other numbers.
         task.note = (  # type: ignore[attr-defined]
             f"{len(unknown)} of {len(judged)} judged queries are not in {files['queries'].name}: "
@@ -215,7 +218,7 @@ def _read_json_lines(path: Path, columns: Sequence[str]) -> Dataset:
     if missing := [column for column in columns if column not in (found := _columns_of(path))]:
         raise DataError(f"{path} lacks the column {missing[0]}: it has {', '.join(found)}")
     try:
-        rows: Dataset = Dataset.from_json(str(path))
+        rows: Dataset = Dataset.from_json(str(path), encoding=_encoding(path))
     except (DatasetGenerationError, ValueError) as error:
         raise DataError(f"{path} can't be read: {error.__cause__ or error}") from error
     for column in columns:
@@ -227,7 +230,7 @@ def _read_json_lines(path: Path, columns: Sequence[str]) -> Dataset:
 def _columns_of(path: Path) -> list[str]:
     """The columns of the first row of a file of JSON lines."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             return list(dict(json.loads(file.readline())))
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from error
@@ -235,17 +238,42 @@ def _columns_of(path: Path) -> list[str]:
         raise DataError(f"{path} does not begin with a line of JSON: {error}") from error
 
 
+def _encoding(path: Path) -> str:
+    """UTF-8, and whether a byte order mark has to be taken off."""
+    with path.open("rb") as file:
+        return "utf-8-sig" if file.read(3) == codecs.BOM_UTF8 else "utf-8"
+
+
+def _as_text(rows: Dataset) -> Dataset:
+    """Rows of BEIR, whose ids may be numbers, and titles null."""
+    # Without the schema's note of what the columns were.
+    table = rows.rename_column("_id", "id").data.table.replace_schema_metadata(None)
+    for name in ("id", "title", "text"):
+        if name in table.column_names:
+            column = table.column(name).cast(pa.string()).fill_null("")
+            table = table.set_column(table.column_names.index(name), name, column)
+    return Dataset(table)
+
+
+def _whole(score: str) -> int:
+    """A grade of relevance, as ``1`` or ``1.0``."""
+    grade = float(score)
+    if not grade.is_integer():
+        raise ValueError(f"{score} is no whole number")
+    return int(grade)
+
+
 def read_judgements(path: Path) -> dict[str, dict[str, int]]:
     """By query and document, how relevant it was judged."""
     relevant: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         if missing := [name for name in JUDGED if name not in (rows.fieldnames or ())]:
             raise DataError(f"{path} lacks the column {missing[0]}: it needs {', '.join(JUDGED)}")
         for row in rows:
             try:
                 query, document, score = (row[name] for name in JUDGED)
-                relevant.setdefault(query, {})[document] = int(score)
+                relevant.setdefault(query, {})[document] = _whole(score)
             except (TypeError, ValueError) as error:
                 raise DataError(
                     f"{path}, line {rows.line_num}, is no judgement: {error}"

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from st_embfilter.encoding.prefix_encoder import Embeddings
+from st_embfilter.encoding.checks import Embeddings
 from st_embfilter.errors import MisuseError
 from st_embfilter.evaluation.embedder import Embedder, Evaluated
 from st_embfilter.spectral.bands import AUTO, NESTED, BandName, band_indices, kept_dimensions

@@ -21,7 +21,7 @@ from mteb.results import TaskResult
 from mteb.types import EncodeKwargs
 from tqdm import tqdm
 
-from st_embfilter.encoding.prefix_encoder import Embeddings
+from st_embfilter.encoding.checks import Embeddings
 from st_embfilter.errors import EmbFilterError, OutputWriteError
 from st_embfilter.evaluation.embedder import Embedder, Evaluated
 from st_embfilter.evaluation.methods import Method, Transform

@@ -41,6 +41,22 @@ def artifact_folder(path: str | Path, files: Sequence[str] | None = None) -> Pat
         )
 
 
+def pinned(path: str | Path) -> str:
+    """A name that means the same tomorrow: the folder's whole path, or ``org/name@commit``.
+
+    Args:
+        path: As :func:`artifact_folder` takes it; a hub repository's files are fetched.
+
+    Raises:
+        SourceNotFoundError, OutputWriteError: As :func:`artifact_folder`.
+    """
+    folder = artifact_folder(path)
+    if Path(path).is_dir():
+        return str(folder.absolute())
+    # The cache keeps a repository's files below snapshots/<commit>.
+    return f"{str(path).partition('@')[0]}@{folder.name}"
+
+
 def newest_revision(repo_id: str) -> str | None:
     """The commit that a repository's ``main`` is at.
 

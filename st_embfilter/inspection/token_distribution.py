@@ -75,7 +75,7 @@ def read_table(path: Path, tokenizer: PreTrainedTokenizerBase, size: int) -> Ten
             a count that is negative or not a number.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TokenTableError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from st_embfilter.layout.names import EXACT_CODE, EXACT_MODULES
+from st_embfilter.layout.names import EXACT_CODE, EXACT_MODULES, MODULES_FILE
 
 # transformers runs code that these name, from this or another repository.
 CONFIGS_THAT_NAME_CODE = ("config", "tokenizer_config")
@@ -15,10 +16,10 @@ def holds_only_our_code(folder: Path) -> bool:
     ``trust_remote_code=True`` then runs nothing that isn't installed here anyway.
     """
     try:
-        configs = [json.loads((folder / f"{n}.json").read_text()) for n in CONFIGS_THAT_NAME_CODE]
+        configs = [_read_json(folder / f"{name}.json") for name in CONFIGS_THAT_NAME_CODE]
         code = {file.name: file.read_bytes() for file in folder.rglob("*.py")}
         return (
-            json.loads((folder / "modules.json").read_text()) == EXACT_MODULES
+            _read_json(folder / MODULES_FILE) == EXACT_MODULES
             and code == {EXACT_CODE.name: EXACT_CODE.read_bytes()}
             and not any("auto_map" in config for config in configs)
         )
@@ -31,8 +32,12 @@ def names_other_code(folder: Path) -> bool:
 
     Releases before 6.0 run the code of a local folder without asking.
     """
-    path = folder / "modules.json"
+    path = folder / MODULES_FILE
     if not path.is_file():
         return False
-    types = [str(module.get("type")) for module in json.loads(path.read_text())]
+    types = [str(module.get("type")) for module in _read_json(path)]
     return not all(name.startswith("sentence_transformers.") for name in types)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

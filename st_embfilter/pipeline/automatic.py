@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from st_embfilter.checkpoint.checkpoint import Checkpoint
 from st_embfilter.checkpoint.language_model import load_language_model
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
-from st_embfilter.errors import MisuseError, NonFiniteError
+from st_embfilter.errors import MisuseError
 from st_embfilter.pipeline.filter_module import FilterModule
 from st_embfilter.pipeline.own_text import cut_passages, write_passages
 from st_embfilter.spectral.bands import BandChoice
@@ -91,8 +91,6 @@ def fit_filter(
             for name in (None, *others)
         ]
     )
-    if not np.isfinite(sample).all():
-        raise NonFiniteError("the model's embeddings of the calibration texts hold NaN or infinity")
     return FilterModule.from_sample(
         spectrum, sample, ratio=choice.ratio, k=choice.k, calibration=calibration.facts()
     )

@@ -179,18 +179,19 @@ def build_pipeline(
         if checkpoint.source.gguf_file:
             _ = checkpoint.licence  # For saving: here the file is parsed already.
     positions = getattr(transformer.auto_model.config, "max_position_embeddings", None)
+    rows = len(transformer.auto_model.get_input_embeddings().weight)
     if isinstance(transformer, ExactTransformer):
         pooling_mode = "mean" if prompts.echo else "lasttoken"
         bare = bool(checkpoint.source.gguf_file) or (
             _tokenizer_class(checkpoint.source) in HEEDS_ADD_BOS_TOKEN
         )
         limit = min(choices.max_seq_length, positions or choices.max_seq_length)
-        set_text_only(transformer, exact_tokenizer(tokenizer, prompts, limit, bare))
+        set_text_only(transformer, exact_tokenizer(tokenizer, prompts, limit, bare, rows))
         transformer.max_seq_length = _limit_exact(transformer, prompts, limit, positions)
     elif carried:
         # No stock module pools the second copy alone: this is nearest (docs/research/echo.md).
         pooling_mode = "weightedmean" if prompts.echo else "lasttoken"
-        baked = bake_template(tokenizer, carried.template, choices.max_seq_length, positions)
+        baked = bake_template(tokenizer, carried.template, choices.max_seq_length, positions, rows)
         set_text_only(transformer, baked)
         transformer.max_seq_length = baked.model_max_length
     spectrum = spectrum or compute_spectrum(checkpoint.unembedding, progress)

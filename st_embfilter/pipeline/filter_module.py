@@ -211,7 +211,8 @@ class FilterModule(Dense):
             output_path,
         )
         super().save(output_path, *args, **kwargs)
-        Path(output_path, PROVENANCE_FILE).write_text(json.dumps(self.provenance))
+        provenance = Path(output_path, PROVENANCE_FILE)
+        provenance.write_text(json.dumps(self.provenance), encoding="utf-8")
 
     @classmethod
     def load(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> "FilterModule":
@@ -228,7 +229,7 @@ class FilterModule(Dense):
         subfolder = args[0] if args else kwargs.get("subfolder", "")
         provenance = Path(model_name_or_path, subfolder, PROVENANCE_FILE)
         if provenance.is_file():
-            module.provenance = json.loads(provenance.read_text())
+            module.provenance = json.loads(provenance.read_text(encoding="utf-8"))
         return module
 
     def __repr__(self) -> str:

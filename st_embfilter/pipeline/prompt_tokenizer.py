@@ -25,6 +25,7 @@ def bake_template(
     template: str,
     max_length: int,
     positions: int | None = None,
+    rows: int | None = None,
 ) -> PreTrainedTokenizerFast:
     """A tokenizer that puts every text into the template, and pads on the right.
 
@@ -39,6 +40,7 @@ def bake_template(
         max_length: The limit in tokens, prompt included; with Echo that of the text alone. The
             result's ``model_max_length`` is what a caller is to ask for.
         positions: How many tokens the model can take, if that is limited.
+        rows: How many tokens have a row in the embedding matrix, if not all: what pads needs one.
 
     Raises:
         TemplateError: If the prompt leaves no room for text, or Echo finds no EOS token.
@@ -65,7 +67,7 @@ def bake_template(
         clean_up_tokenization_spaces=False,
         # Decoders know no token types, and GPT-2 would add them to its embeddings.
         model_input_names=["input_ids", "attention_mask"],
-        **_special_tokens(tokenizer),
+        **_special_tokens(tokenizer, rows),
         **{TEMPLATE_KEY: template},
     )
 
@@ -133,7 +135,11 @@ def _put_twice(
 
 
 def exact_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, prompts: Prompts, max_length: int, bare_pieces: bool
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Prompts,
+    max_length: int,
+    bare_pieces: bool,
+    rows: int | None = None,
 ) -> PreTrainedTokenizerFast:
     """A tokenizer for an ``ExactTransformer``: the source's own, with the templates beside it.
 
@@ -143,12 +149,13 @@ def exact_tokenizer(
         max_length: The limit in tokens: of the whole prompt, or with Echo of the text alone.
         bare_pieces: With Echo, leave out the special tokens that the tokenizer puts around a text,
             here around each piece of the template.
+        rows: As for :func:`bake_template`.
 
     Raises:
         TemplateError: If Echo finds no EOS token.
         CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
     """
-    exact = bake_template(tokenizer, PLACEHOLDER, max_length)
+    exact = bake_template(tokenizer, PLACEHOLDER, max_length, rows=rows)
     if prompts.echo:
         _check_eos(tokenizer)
         if bare_pieces:
@@ -157,14 +164,26 @@ def exact_tokenizer(
     return exact
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> dict[str, str]:
     """The named special tokens, with one for padding in any case."""
     names = ("bos_token", "eos_token", "unk_token", "pad_token")
     tokens = {name: str(t) for name in names if (t := getattr(tokenizer, name)) is not None}
-    # Padding is masked out, so any token will do.
-    fallback = tokens.get("eos_token") or tokens.get("unk_token")
-    tokens.setdefault("pad_token", fallback or str(tokenizer.convert_ids_to_tokens(0)))
-    return tokens
+    # Padding is masked out, so any token will do that has a row in the embedding matrix.
+    candidates = [
+        tokens[name] for name in ("pad_token", "eos_token", "unk_token") if name in tokens
+    ]
+    candidates += [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+    ids = tokenizer.get_vocab()
+    known = [token for token in candidates if token in ids and ids[token] < (rows or len(ids))]
+    return {**tokens, "pad_token": known[0] if known else _token_of_no_text(ids)}
+
+
+def _token_of_no_text(ids: dict[str, int]) -> str:
+    """A token for padding that no text holds as it is spelled: as padding it becomes special.
+
+    Spelled with what stands for a space or a line break inside a vocabulary, and long.
+    """
+    return max(ids, key=lambda token: (any(c in token for c in "ĠĊ▁"), len(token), -ids[token]))
 
 
 def _opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -45,6 +45,7 @@ class FaissVectors:
         except RuntimeError as error:
             raise VectorFileError(f"{path} can't be read: {_reason(error)}") from error
         self.rows, self.width = self.index.ntotal, self.index.d
+        self.missing = 0
         self.inner: Any = self.index
         self.ids: NDArray[np.int64] | None = None
         if isinstance(self.index, faiss.IndexIDMap):
@@ -52,6 +53,9 @@ class FaissVectors:
             self.ids = faiss.vector_to_array(self.index.id_map)
         if isinstance(self.inner, faiss.IndexIVF):
             added_as = _ids_by_cell(self.inner)
+            # FAISS counts a vector with NaN, and puts it in no cell.
+            self.rows = len(added_as)
+            self.missing = self.index.ntotal - self.rows
             self.ids = added_as if self.ids is None else self.ids[added_as]
         self.kind = type(self.inner).__name__
         if self.kind in LOSSY:
@@ -95,17 +99,31 @@ class FaissVectors:
                 index.add(some)
             else:
                 index.add_with_ids(some, ids[start : start + ADDED_AT_ONCE])
+        if isinstance(self.index, faiss.IndexIVF) and type(index) is type(self.index):
+            index.set_direct_map_type(self._direct_map(dropped))
         try:
             faiss.write_index(index, str(out))
         except RuntimeError as error:
             raise OSError(_reason(error)) from error
+
+    def _direct_map(self, dropped: bool) -> Any:
+        """From ids to places, where the input has such a map."""
+        kinds: Any = faiss
+        kinds, kind = kinds.DirectMap, self.index.direct_map.type
+        # An array has a place for every id up to the last.
+        gaps = dropped or self.missing
+        return kinds.Hashtable if kind == kinds.Array and gaps else kind
 
     def _empty_index(self, rows: NDArray[np.float32]) -> Any:
         """An index for filtered vectors, trained if need be."""
         width, metric = rows.shape[1], self.inner.metric_type
         made: Any
         if self.kind == "IndexIVFFlat":
-            cells = self.inner.nlist
+            cells = min(self.inner.nlist, len(rows))
+            if cells < self.inner.nlist:
+                self.notes.append(
+                    f"it has {cells} cells, not {self.inner.nlist}: there are no more vectors"
+                )
             made = faiss.IndexIVFFlat(faiss.IndexFlat(width, metric), width, cells, metric)
             made.nprobe = self.inner.nprobe
             count = min(len(rows), TRAINING_PER_CELL * cells)

@@ -27,7 +27,7 @@ class NpyVectors:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.notes = path, list[str]()
+        self.path, self.notes, self.missing = path, list[str](), 0
         try:
             # The map is only made to have numpy parse the header and compare the sizes.
             array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -12,6 +12,7 @@ from st_embfilter.errors import (
     EmbFilterError,
     MissingDependencyError,
     MisuseError,
+    NonFiniteError,
     OutputExistsError,
     OutputWriteError,
     VectorFileError,
@@ -50,6 +51,8 @@ class VectorFormat(StoredVectors, Protocol):
     """An input of some format, that knows how an output of its kind is written."""
 
     notes: list[str]
+    # Vectors that the input counts and can't give, as they hold NaN.
+    missing: int
 
     def write(self, out: Path, filtered: Filtered, dropped: bool, facts: dict[str, Any]) -> None:
         """Write the output to ``out``, a hidden neighbour of it."""
@@ -136,11 +139,20 @@ def transform_file(
     check_absent(out)
     vector_filter = as_filter(vector_filter, dims)
     vectors = _open_vectors(source, kind, column)
+    if vectors.missing:
+        _refuse_missing(vectors, nan)
     if vectors.rows == 0:
         raise VectorFileError(f"{source} is empty: it holds no vectors")
     check_width(source, vectors.width, vector_filter)
     job = FilterJob(vectors, vector_filter, settings, out, [_identity(source), column])
     return _finish(job, vectors, kind)
+
+
+def _refuse_missing(vectors: VectorFormat, nan: NanPolicy) -> None:
+    told = f"{vectors.missing:,} vectors with NaN that the index counts and has in no cell"
+    if nan == "fail":
+        raise NonFiniteError(f"{vectors.path}: {told}. --nan drop leaves such out")
+    vectors.notes.append(f"{told} are not in the output: they can't be had")
 
 
 def _finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA_KEY = "st_embfilter"
+EXTENSION_KEYS = (b"ARROW:extension:name", b"ARROW:extension:metadata")
 # Of all columns together, as far as one can tell beforehand: a row group of a Parquet file.
 WRITE_BYTES = 32_000_000
 
@@ -35,9 +36,13 @@ class ArrowVectors:
 
     def __init__(self, path: Path, table: Table, column: str | None) -> None:
         self.path, self.table = path, table
-        self.rows, self.notes = table.rows, table.notes
+        self.rows, self.missing = table.rows, 0
         self.column = choose_column(path, table.schema, column)
-        self.field = table.schema.field(self.column)
+        given = table.schema.field(self.column)
+        self.field = _plain_field(given)
+        plain = self.field.equals(given, check_metadata=True)
+        told = f"the column {self.column} was a tensor's, and is plain lists in the output"
+        self.notes = table.notes if plain else [*table.notes, told]
         self.width = self._first_width()
 
     def _first_width(self) -> int:
@@ -47,15 +52,16 @@ class ArrowVectors:
         if pa.types.is_fixed_size_list(self.field.type):
             return int(self.field.type.list_size)
         for batch in self.table.batches([self.column], 0, 1024):
-            lengths = batch.column(0).value_lengths().drop_null()
-            if len(lengths):
-                return int(lengths[0].as_py())
+            lists = getattr(batch.column(0), "storage", batch.column(0))
+            lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+            if lengths.any():
+                return int(lengths[lengths > 0][0])
         raise VectorFileError(f"{self.path} holds no vectors in its column {self.column}")
 
     def blocks(self, first: int, size: int) -> Iterator[NDArray[Any]]:
         """The vectors from row ``first`` on, in blocks of exactly ``size`` rows but for the last.
 
-        A null counts as NaN.
+        A null and an empty list count as NaN.
         """
         block: NDArray[Any] | None = None
         filled, row = 0, first
@@ -75,24 +81,28 @@ class ArrowVectors:
             yield block[:filled]
 
     def vectors(self, lists: "pa.Array", row: int) -> NDArray[Any]:
-        """Lists as rows of floats.
+        """Lists as rows of floats; NaN where there is none, or an empty one.
 
         Raises:
             WidthError: If one is of another length than the first.
         """
+        lists = getattr(lists, "storage", lists)
+        missing = lists.is_null().to_numpy(zero_copy_only=False)
         if not hasattr(lists.type, "list_size"):
-            lengths = lists.value_lengths().fill_null(self.width).to_numpy()
-            odd = np.flatnonzero(lengths != self.width)
+            lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+            # A failed embedding, as many a pipeline writes it.
+            missing = lengths == 0
+            odd = np.flatnonzero(~missing & (lengths != self.width))
             if len(odd):
                 raise WidthError(
                     f"{self.path}: the vector in row {row + odd[0]} has {lengths[odd[0]]} numbers, "
                     f"the first one {self.width}"
                 )
         values: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
-        if not lists.null_count:
+        if not missing.any():
             return values.reshape(-1, self.width)
         rows = np.full((len(lists), self.width), np.nan, values.dtype)
-        rows[lists.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, self.width)
+        rows[~missing] = values.reshape(-1, self.width)
         return rows
 
     def write(self, out: Path, filtered: Filtered, dropped: bool, facts: dict[str, Any]) -> None:
@@ -145,7 +155,7 @@ class ArrowVectors:
 def choose_column(path: Path, schema: "pa.Schema", column: str | None) -> str:
     """The name of the column that holds vectors."""
     there = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
-    vectors = [field.name for field in schema if _is_vectors(field.type)]
+    vectors = [field.name for field in schema if _is_vectors(_plain_field(field).type)]
     if column is None and len(vectors) == 1:
         return str(vectors[0])
     if column is None:
@@ -160,6 +170,17 @@ def choose_column(path: Path, schema: "pa.Schema", column: str | None) -> str:
             f"float16, float32 or float64"
         )
     return column
+
+
+def _plain_field(field: "pa.Field") -> "pa.Field":
+    """A field as what it stores.
+
+    Arrow's and Ray's tensor types tell a shape, which is another one after the filter. Where a type
+    isn't known here, only the field's metadata say it.
+    """
+    kind = getattr(field.type, "storage_type", field.type)
+    metadata = {k: v for k, v in (field.metadata or {}).items() if k not in EXTENSION_KEYS}
+    return field.with_type(kind).with_metadata(metadata or None)
 
 
 def _is_vectors(kind: "pa.DataType") -> bool:

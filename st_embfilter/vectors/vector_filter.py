@@ -82,7 +82,7 @@ class VectorFilter:
         """Filter vectors: a batch of an index, or queries on the fly.
 
         Args:
-            vectors: ``(n, d)`` or ``(d,)``, floats. A row with NaN gives a row of NaN.
+            vectors: ``(n, d)`` or ``(d,)``, floats, or a tensor. A row with NaN gives a row of NaN.
 
         Returns:
             ``(n, k)`` or ``(k,)``, float32.
@@ -90,6 +90,8 @@ class VectorFilter:
         Raises:
             WidthError: If they are of another width.
         """
+        if hasattr(vectors, "detach"):  # NumPy knows neither bfloat16 nor other devices.
+            vectors = vectors.detach().float().cpu().numpy()
         # Beyond float32's range is infinity, which the caller sees.
         with np.errstate(over="ignore"):
             rows = np.asarray(vectors).astype(np.float32, copy=False)

@@ -12,9 +12,9 @@ from sentence_transformers import SentenceTransformer
 from st_embfilter import build_model, save_pretrained, verify
 from st_embfilter.artifact.card import CardFacts
 from st_embfilter.artifact.recipes import read_recipe
-from st_embfilter.checkpoint.licence import read_licence
+from st_embfilter.checkpoint.licence import Licence, read_licence
 from st_embfilter.checkpoint.source import Source
-from st_embfilter.errors import RecipeError
+from st_embfilter.errors import RecipeError, SourceNotFoundError
 from support.command_line import Run, fails
 from support.hub_card import check_card
 from support.paths import ROOT
@@ -154,6 +154,19 @@ def test_licence_goes_along(tiny: Path, tmp_path: Path) -> None:
     assert front["license"] == "apache-2.0"
     assert (tmp_path / "model" / "LICENSE").read_text() == "You may."
     verify(tmp_path / "model")
+
+
+def test_a_licence_that_can_not_be_asked_for_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As offline, where of a repository only what a model needs is in the cache."""
+
+    def offline(*_: object) -> bool:
+        raise SourceNotFoundError("org/llm: LICENSE is not in the local hub cache")
+
+    monkeypatch.setattr(Source, "has", offline)
+    assert read_licence(Source("org/llm", revision="0" * 40)) == Licence()
+    assert "names no licence" in caplog.text and "not in the local hub cache" in caplog.text
 
 
 def test_licence_of_a_gguf_file(smollm2: Path) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers.utils.quantization_config import QuantizationMethod
 
 from st_embfilter import FilterModule, build_model, save_pretrained, verify
 from st_embfilter._compat import Dense
 from st_embfilter.artifact.portable_files import portable_config
-from st_embfilter.errors import OutputExistsError, OutputWriteError, PipelineError
+from st_embfilter.errors import NonFiniteError, OutputExistsError, OutputWriteError, PipelineError
 from support.comparing import relative
 from support.models import WIDTH, byte_level_tokenizer, tiny_llama
 from support.other_interpreter import TEXTS, embed
@@ -211,3 +212,25 @@ def test_kill_in_the_middle_leaves_nothing_that_looks_done(tiny: Path, tmp_path:
     save_pretrained(build_model(tiny, device="cpu"), out)
     verify(out)
     assert [file.name for file in tmp_path.iterdir()] == ["artifact"]
+
+
+def test_what_gives_nan_is_not_saved(tiny: Path, tmp_path: Path) -> None:
+    """As ``--dtype float16`` does where activations overflow."""
+    model = build_model(tiny, device="cpu")
+    with torch.no_grad():
+        model[0].auto_model.norm.weight.fill_(torch.inf)
+    with pytest.raises(NonFiniteError, match="of 'embedding' holds NaN or infinity"):
+        save_pretrained(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_the_model_in_memory(tiny: Path, tmp_path: Path) -> None:
+    """Its similarity is kept, and how far it is cut belongs to whoever loads it."""
+    model = build_model(tiny, device="cpu")
+    model.similarity_fn_name = "dot"
+    model.truncate_dim = 5
+    folder = save_pretrained(model, tmp_path / "out")
+    verify(folder)
+    loaded = SentenceTransformer(str(folder), device="cpu")
+    assert loaded.similarity_fn_name == "dot" and loaded.encode("a").shape == (24,)
+    assert model.truncate_dim == 5

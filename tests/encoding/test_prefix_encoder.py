@@ -15,6 +15,7 @@ from torch import nn
 from st_embfilter import build_model
 from st_embfilter._compat import Pooling, Transformer
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Tokens, batches, shared_length
+from st_embfilter.errors import NonFiniteError
 from support.comparing import relative
 
 TEXTS = ["a text", "another one, which is longer", "x", "", "a text", "word " * 300, "a text."]
@@ -168,3 +169,32 @@ def test_batches_hold_every_text_once(lengths: list[int], limit: int) -> None:
     assert [row for batch in cut for row in batch] == order
     for batch in cut:
         assert len(batch) == 1 or (lengths[batch[0]] - 1) * len(batch) <= limit
+
+
+def test_what_is_no_text_is_not_embedded(tiny_model: SentenceTransformer) -> None:
+    encoder = PrefixEncoder(tiny_model)
+    for odd in (None, float("nan"), 3, b"bytes"):
+        with pytest.raises(TypeError, match=f"not {type(odd).__name__}"):
+            encoder.encode(["a text", odd])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_an_embedding_that_says_nothing_is_refused(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, reused: bool
+) -> None:
+    """As float16 gives it where activations overflow: the text is named."""
+    model = build_model(tiny, device="cpu")
+    encoder = PrefixEncoder(model)
+    encoder.encode(["fine", "also fine"])
+    if not reused:
+        encoder.reason = "for the test"
+    rows = model[0].auto_model.get_input_embeddings().weight
+    ids = model.tokenizer("fine Zebra")["input_ids"]
+    only = set(ids) - set(model.tokenizer("fine")["input_ids"])
+    with torch.no_grad():
+        rows[list(only)] = torch.inf
+    assert np.isfinite(encoder.encode(["fine"])).all()
+    with pytest.raises(NonFiniteError, match=r"of 'fine Zebra' holds NaN .* 0 more of 2"):
+        encoder.encode(["fine", "fine Zebra"])
+    with pytest.raises(NonFiniteError, match="of 'fine Zebra'"):
+        PrefixEncoder(model).encode(["fine", "fine Zebra"])

@@ -9,7 +9,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter.encoding import to_file as encoding
-from st_embfilter.encoding.prefix_encoder import Embeddings, PrefixEncoder
+from st_embfilter.encoding.checks import Embeddings
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.encoding.to_file import encode_to_file
 from st_embfilter.errors import OutputExistsError, OutputWriteError
 from st_embfilter.job_state import JobState

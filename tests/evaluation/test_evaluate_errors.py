@@ -1,5 +1,6 @@
 """Evaluation: misuse and broken data are told in one line."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -88,3 +89,28 @@ def test_broken_data(run: Run, whole_artifact: Path, sets: Path, tmp_path: Path)
     again = run("evaluate", whole_artifact, "--data", data, "--out", data / "out")
     assert again.returncode == 0, again.stderr
     assert "| STS16 |" in (data / "out" / "scores.md").read_text()
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_beir_as_people_have_it(run: Run, whole_artifact: Path, tmp_path: Path, mark: str) -> None:
+    """Ids that are numbers, titles that are null, grades as 1.0, Windows' line ends and mark."""
+    folder = tmp_path / "data" / "beir" / "odd"
+    (folder / "qrels").mkdir(parents=True)
+
+    def write(name: str, lines: list[str]) -> None:
+        content = mark + "".join(f"{line}\r\n" for line in lines)
+        (folder / name).write_bytes(content.encode())
+
+    documents = [
+        {"_id": i, "title": None, "text": f"number {i} of the dogs and the cats"} for i in range(20)
+    ]
+    write("corpus.jsonl", [json.dumps(row) for row in documents])
+    queries = [{"_id": i, "text": f"number {i} of the dogs and the cats"} for i in range(5)]
+    write("queries.jsonl", [json.dumps(row) for row in queries])
+    judged = [f"{i}\t{i}\t1.0" for i in range(5)]
+    write("qrels/test.tsv", ["query-id\tcorpus-id\tscore", *judged])
+    out = tmp_path / "out"
+    done = run("evaluate", whole_artifact, "--data", tmp_path / "data", "--ratios", 2, "--out", out)
+    assert done.returncode == 0, done.stderr
+    (score,) = json.loads((out / "scores.json").read_text(encoding="utf-8"))["scores"]
+    assert score["score"] == pytest.approx(100, abs=1e-3)

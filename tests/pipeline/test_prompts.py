@@ -5,6 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
 from st_embfilter.errors import TemplateError
@@ -187,3 +190,28 @@ def test_source_tokenizer_is_not_changed() -> None:
 def test_padding_token_is_found_where_none_is_named() -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer().backend_tokenizer)
     assert bake_template(bare, PROMPTEOL, 512).pad_token == "<|endoftext|>"
+
+
+def nameless(vocabulary: dict[str, int]) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that names no special token."""
+    tokenizer = Tokenizer(BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def test_padding_changes_no_text() -> None:
+    """Where nothing is named, a token that no text holds as it is spelled becomes special."""
+    letters = ["!", *sorted(set(ByteLevel.alphabet()) - {"!"}), "ĠĠĠ"]
+    bare = nameless({letter: i for i, letter in enumerate(letters)})
+    baked = bake_template(bare, "{text}", 512)
+    assert baked.pad_token == "ĠĠĠ"
+    for text in ("Hello!!!", "!", "a   b"):
+        assert baked(text)["input_ids"] == bare(text)["input_ids"]
+
+
+def test_padding_has_a_row_in_the_embedding_matrix() -> None:
+    tokenizer = byte_level_tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert bake_template(tokenizer, PROMPTEOL, 512, rows=rows).pad_token == "<|im_end|>"
+    assert bake_template(tokenizer, PROMPTEOL, 512, rows=rows + 1).pad_token == "[PAD]"

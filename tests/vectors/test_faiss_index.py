@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from st_embfilter import VectorFilter, transform_file
-from st_embfilter.errors import MisuseError, OutputWriteError, VectorFileError
+from st_embfilter.errors import MisuseError, NonFiniteError, OutputWriteError, VectorFileError
 from st_embfilter.vectors import job as filtered_rows
 from support.vector_data import WIDTH, file_size_limit, make_filter, matrix_of, raw_vectors
 
@@ -127,3 +127,45 @@ def test_a_full_disk(artifact: Path, tmp_path: Path) -> None:
         transform_file(source, artifact, out)
     assert not out.exists()
     assert transform_file(source, artifact, out).rows == ROWS
+
+
+def inverted_file(rows: int, cells: int = 8) -> "faiss.IndexIVFFlat":
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(WIDTH), WIDTH, cells)
+    index.train(raw_vectors(400))
+    index.add(raw_vectors(rows))
+    return index
+
+
+def test_nan_that_an_inverted_file_counts_and_has_nowhere(artifact: Path, tmp_path: Path) -> None:
+    index = inverted_file(20)
+    odd = raw_vectors(2, seed=3)
+    odd[0, 1] = np.nan
+    index.add(odd)
+    faiss.write_index(index, str(tmp_path / "in.faiss"))
+    with pytest.raises(NonFiniteError, match="1 vectors with NaN that the index counts"):
+        transform_file(tmp_path / "in.faiss", artifact, tmp_path / "out.faiss")
+    done = transform_file(tmp_path / "in.faiss", artifact, tmp_path / "out.faiss", nan="drop")
+    assert done.rows == 21 and "1 vectors with NaN" in done.notes[0]
+    out = faiss.read_index(str(tmp_path / "out.faiss"))
+    found = out.search(odd[1:] @ matrix_of(artifact).T, 1)[1]
+    assert out.ntotal == 21 and found.tolist() == [[21]]
+
+
+def test_fewer_vectors_than_cells(artifact: Path, tmp_path: Path) -> None:
+    faiss.write_index(inverted_file(5), str(tmp_path / "in.faiss"))
+    done = transform_file(tmp_path / "in.faiss", artifact, tmp_path / "out.faiss")
+    assert done.rows == 5 and "it has 5 cells, not 8" in done.notes[0]
+    assert faiss.read_index(str(tmp_path / "out.faiss")).nlist == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifact", "in.faiss", "out.faiss"]
+
+
+@pytest.mark.parametrize("kind", ["Array", "Hashtable"])
+def test_a_direct_map_is_made_anew(artifact: Path, tmp_path: Path, kind: str) -> None:
+    index = inverted_file(20)
+    index.set_direct_map_type(getattr(faiss.DirectMap, kind))
+    faiss.write_index(index, str(tmp_path / "in.faiss"))
+    transform_file(tmp_path / "in.faiss", artifact, tmp_path / "out.faiss")
+    out = faiss.read_index(str(tmp_path / "out.faiss"))
+    assert out.direct_map.type == index.direct_map.type
+    expected = raw_vectors(20)[7] @ matrix_of(artifact).T
+    np.testing.assert_allclose(out.reconstruct(7), expected, atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from st_embfilter import transform_file
-from st_embfilter.errors import OutputWriteError, VectorFileError, WidthError
+from st_embfilter.errors import NonFiniteError, OutputWriteError, VectorFileError, WidthError
 from st_embfilter.job_state import JobState
 from st_embfilter.vectors import job as filtered_rows
 from st_embfilter.vectors.progress import Progress
@@ -225,3 +225,46 @@ def test_a_full_disk(name: str, artifact: Path, tmp_path: Path) -> None:
     assert not out.exists() and (tmp_path / f".{out.name}.progress").exists()
     assert transform_file(source, artifact, out, nan="drop").rows == len(GOOD)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_list_is_a_missing_vector(name: str, artifact: Path, tmp_path: Path) -> None:
+    """A failed embedding, the first one too."""
+    raw = raw_vectors(9)
+    lists = [[] if row in (0, 4) else list(raw[row]) for row in range(9)]
+    content = pa.table({"id": range(9), "vector": pa.array(lists, pa.list_(pa.float32()))})
+    source, out = write(content, tmp_path / name), output(tmp_path, name)
+    with pytest.raises(NonFiniteError, match=r"2 of 9 rows .*: 0, 4"):
+        transform_file(source, artifact, out)
+    done = transform_file(source, artifact, out, nan="drop")
+    assert (done.rows, done.first_non_finite) == (7, [0, 4])
+    kept = [1, 2, 3, 5, 6, 7, 8]
+    assert read(out)["id"].to_pylist() == kept
+    expected = raw[kept] @ matrix_of(artifact).T
+    np.testing.assert_allclose(np.stack(read(out)["vector"].to_numpy()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", ["in.parquet", "in.arrow", "stream.arrow"])
+def test_a_tensors_column_becomes_plain_lists(
+    name: str, known: bool, artifact: Path, tmp_path: Path
+) -> None:
+    """Arrow's own type, and one as Ray Data's, of which a reader without Ray sees the metadata."""
+    raw = raw_vectors(9)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(raw.ravel()), WIDTH)
+    if known:
+        kind = pa.fixed_shape_tensor(pa.float32(), [WIDTH])
+        content = pa.table({"vector": pa.ExtensionArray.from_storage(kind, lists)})
+    else:
+        told = {"ARROW:extension:name": "ray.data.arrow_tensor", "of": "text"}
+        told["ARROW:extension:metadata"] = f"[{WIDTH}]"
+        schema = pa.schema([pa.field("vector", lists.type, metadata=told)])
+        content = pa.table([lists], schema=schema)
+    source, out = write(content, tmp_path / name), output(tmp_path, name)
+    done = transform_file(source, artifact, out)
+    assert "plain lists" in done.notes[-1]
+    found = read(out)
+    field = found.schema.field("vector")
+    assert field.type.list_size == KEPT and set(field.metadata or ()) <= {b"of"}
+    expected = raw @ matrix_of(artifact).T
+    np.testing.assert_allclose(np.stack(found["vector"].to_numpy()), expected, atol=1e-5)

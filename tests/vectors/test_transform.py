@@ -370,3 +370,12 @@ def test_of_the_hub_only_the_filter_is_fetched(
     assert done.returncode == 0, done.stderr
     fetched = [path.name for path in home.glob("hub/models--org--filter/snapshots/*/**/*.*")]
     assert sorted(fetched) == ["config.json", "embfilter.json", "model.safetensors"]
+
+
+def test_tensors_of_any_dtype(artifact: Path) -> None:
+    torch = pytest.importorskip("torch")
+    vector_filter, raw = VectorFilter.from_artifact(artifact), torch.from_numpy(raw_vectors(3))
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        found = vector_filter.apply(raw.to(dtype).requires_grad_())
+        expected = vector_filter.apply(raw.to(dtype).float().numpy())
+        np.testing.assert_array_equal(found, expected)
