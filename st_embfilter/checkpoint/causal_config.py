@@ -60,3 +60,20 @@ def _no_head(source: Source, architecture: str) -> NoUnembeddingError:
         f"{source.name} is a {architecture}: it has no language-model head that predicts the next "
         f"token, to take the filter from. Use the causal language model's own checkpoint"
     )
+
+
+def rope_switch(config: Any) -> int | None:
+    """How many tokens a model with long rope (Phi-3's) takes before it turns all by other factors.
+
+    A batch with a longer text in it is computed with the others as a whole, so the embedding of a
+    short text then depends on its company.
+
+    Returns:
+        None for a model that has one set of factors.
+    """
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if rope.get("rope_type", rope.get("type")) != "longrope":
+        return None
+    named = "original_max_position_embeddings"
+    switch: int | None = getattr(config, named, None) or rope.get(named)
+    return switch

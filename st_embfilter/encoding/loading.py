@@ -81,6 +81,8 @@ def model_identity(model: str) -> str:
         with its commit.
     """
     folder = Path(model)
+    if not folder.is_dir():
+        return model
     if (folder / PROVENANCE_FILE).is_file():
         return (folder / PROVENANCE_FILE).read_text(encoding="utf-8")
     files = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from st_embfilter._compat import Pooling, Transformer, tokenize
+from st_embfilter.checkpoint.causal_config import rope_switch
 from st_embfilter.encoding.checks import Embeddings, check_finite, check_texts
 from st_embfilter.errors import EmbFilterError
 
@@ -83,6 +84,7 @@ class PrefixEncoder:
         self.model = model
         self.reason: str | None = None
         self._tried = set[str]()
+        self._switch = rope_switch(getattr(getattr(model[0], "auto_model", None), "config", None))
 
     def encode(
         self,
@@ -170,7 +172,8 @@ class PrefixEncoder:
         # Of the first ones only: a million needn't be sorted for this.
         by_length = sorted(texts[:WINDOW], key=len)
         few = [by_length[0], by_length[len(by_length) // 2], by_length[-1]]
-        expected = plain(few, show_progress_bar=False)
+        # Alone, where the company of a long text changes the others.
+        expected = plain(few, show_progress_bar=False, batch_size=1 if self._switch else len(few))
         check_finite(expected, few)
         try:
             with tqdm(disable=True) as bar:
@@ -202,8 +205,12 @@ class PrefixEncoder:
         result: Tensor | None = None
         on_cpu = self.model.device.type == "cpu"
         tokens = batch_size * (TOKENS_A_TEXT if on_cpu else TOKENS_A_TEXT_ON_GPU)
-        for batch in batches(order, rows, length, tokens):
-            embeddings = self._embed([rows[row] for row in batch], prefix, length)
+        # With the prefix in front as it is turned in short texts, longer ones would be wrong.
+        beyond = sum(len(rows[row]) > self._switch for row in order) if self._switch else 0
+        groups = [(batch, None, 0) for batch in batches(order[:beyond], rows, 0, tokens)]
+        rest = batches(order[beyond:], rows, length, tokens)
+        for batch, in_front, skipped in [*groups, *((batch, prefix, length) for batch in rest)]:
+            embeddings = self._embed([rows[row] for row in batch], in_front, skipped)
             if result is None:
                 result = torch.empty(len(rows), embeddings.shape[1])
             result[batch] = embeddings.float().cpu()

@@ -20,8 +20,12 @@ PROBE_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
 def encode_probes(model: SentenceTransformer, texts: list[str]) -> Tensor:
     """The texts' embeddings, ``(len(texts), k)`` float32, whatever the model is cut to."""
-    with model.truncate_sentence_embeddings(None):
+    # (The method for this has another name in every other release.)
+    kept, model.truncate_dim = model.truncate_dim, None
+    try:
         embeddings = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+    finally:
+        model.truncate_dim = kept
     return embeddings.float().cpu()
 
 

@@ -1,16 +1,18 @@
 """From a language model to a SentenceTransformer that encodes plain text through the filter."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter._compat import Pooling, Transformer, set_text_only
 from st_embfilter.checkpoint.backbone import load_transformer
+from st_embfilter.checkpoint.causal_config import rope_switch
 from st_embfilter.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from st_embfilter.checkpoint.gguf_file import parsed_once
 from st_embfilter.checkpoint.source import Source
@@ -29,6 +31,8 @@ from st_embfilter.pipeline.prompts import (
 )
 from st_embfilter.spectral.bands import AUTO, Band, BandChoice
 from st_embfilter.spectral.spectrum import Spectrum
+
+logger = logging.getLogger(__name__)
 
 # The reference's limit: of the whole prompt, or with Echo of the text.
 DEFAULT_MAX_SEQ_LENGTH = 512
@@ -129,7 +133,8 @@ def build_model(
             portable the mean over all tokens, weighted by their position.
         max_seq_length: The limit in tokens. Portable: prompt included, and only text is cut, from
             its end. Exact: prompt included, and the first and last half are kept. With Echo, both:
-            the text's first so many tokens.
+            the text's first so many tokens. The default is less where a model with long rope turns
+            longer texts by other factors.
         dtype: The backbone's dtype; ``"auto"`` takes the stored one (float32 for a GGUF file).
         device: As in ``SentenceTransformer``.
         revision: Branch, tag or commit; for a hub id only.
@@ -178,7 +183,7 @@ def build_pipeline(
         )
         if checkpoint.source.gguf_file:
             _ = checkpoint.licence  # For saving: here the file is parsed already.
-    positions = getattr(transformer.auto_model.config, "max_position_embeddings", None)
+    positions = _usable_positions(transformer.auto_model.config, choices.max_seq_length)
     rows = len(transformer.auto_model.get_input_embeddings().weight)
     if isinstance(transformer, ExactTransformer):
         pooling_mode = "mean" if prompts.echo else "lasttoken"
@@ -208,6 +213,22 @@ def build_pipeline(
     filter_module.checkpoint = checkpoint
     model.append(filter_module.to(model.device))
     return model
+
+
+def _usable_positions(config: Any, max_seq_length: int) -> int | None:
+    """How many tokens a model is to take at most, if that is limited."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    switch = rope_switch(config)
+    if switch is None or max_seq_length == DEFAULT_MAX_SEQ_LENGTH:
+        return min(switch, positions or switch) if switch else positions
+    if max_seq_length > switch:
+        logger.warning(
+            "Beyond %d tokens this model turns positions by other factors, all of a batch alike. "
+            "With max_seq_length %d, a short text's embedding depends on its company",
+            switch,
+            max_seq_length,
+        )
+    return positions
 
 
 def _tokenizer_class(source: Source) -> str:

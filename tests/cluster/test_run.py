@@ -246,6 +246,7 @@ def test_encode_hands_on_its_options(
         return {"rows": 0, "parts": []}
 
     monkeypatch.setattr(ray_data, "run", capture)
+    monkeypatch.setattr(ray_data, "pinned", lambda name: f"{name}@commit")
     options = (
         "--dims",
         3,
@@ -261,7 +262,7 @@ def test_encode_hands_on_its_options(
     out = ("--out", tmp_path / "out", "--part-rows", 7)
     done = run("ray", "encode", "org/x", tmp_path, "--column", "t", *out, *options, *workers)
     assert done.returncode == 0, done.stderr
-    task = Encoding("org/x", "org/x", "t", 3, True, "document", 5, "cuda", "bfloat16")
+    task = Encoding("org/x@commit", "org/x@commit", "t", 3, True, "document", 5, "cuda", "bfloat16")
     assert seen == [task, tmp_path, tmp_path / "out", 7, Workers(4, 2, 0.5, "a")]
 
 

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from torch import nn
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from st_embfilter import build_model
 from st_embfilter._compat import Pooling, Transformer
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Tokens, batches, shared_length
 from st_embfilter.errors import NonFiniteError
 from support.comparing import relative
+from support.models import byte_level_tokenizer
 
 TEXTS = ["a text", "another one, which is longer", "x", "", "a text", "word " * 300, "a text."]
 FORMS: list[dict[str, Any]] = [
@@ -198,3 +200,58 @@ def test_an_embedding_that_says_nothing_is_refused(
         encoder.encode(["fine", "fine Zebra"])
     with pytest.raises(NonFiniteError, match="of 'fine Zebra'"):
         PrefixEncoder(model).encode(["fine", "fine Zebra"])
+
+
+@pytest.fixture(scope="module")
+def long_rope(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Phi-3, of which all positions are turned otherwise beyond 64 tokens."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "phi3"
+    rope = {
+        "type": "longrope",
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 6,
+        "long_factor": [4.0] * 6,
+        "rope_theta": 10_000.0,
+    }
+    config = Phi3Config(
+        vocab_size=411,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=2048,
+        original_max_position_embeddings=64,
+        initializer_range=0.3,
+        pad_token_id=0,
+        rope_scaling=rope,
+    )
+    Phi3ForCausalLM(config).save_pretrained(folder)
+    byte_level_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_the_limit_stops_where_rotary_factors_switch(
+    long_rope: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build_model(long_rope, device="cpu")
+    assert model.max_seq_length == 64 and "Beyond" not in caplog.text
+    texts = ["short", "word " * 200]
+    alone = np.stack([model.encode(text) for text in texts])
+    assert relative(model.encode(texts), alone) < 1e-4
+    build_model(long_rope, max_seq_length=400, device="cpu")
+    assert "Beyond 64 tokens" in caplog.text
+    assert build_model(long_rope, max_seq_length=60, device="cpu").max_seq_length == 60
+
+
+def test_each_text_is_as_it_is_alone_on_both_sides_of_the_switch(long_rope: Path) -> None:
+    """Whichever come first, and whatever is in their company."""
+    model = build_model(long_rope, max_seq_length=400, device="cpu")
+    short, long = ["a b", "dogs run", ""], ["word " * 100, "cat " * 90]
+    alone = {text: model.encode(text) for text in short + long}
+    for order in ([short, long], [long, short], [short + long]):
+        encoder = PrefixEncoder(model)
+        for texts in order:
+            expected = np.stack([alone[text] for text in texts])
+            assert relative(encoder.encode(texts), expected) < 1e-4
+        assert encoder.reason is None
