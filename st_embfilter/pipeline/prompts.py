@@ -5,7 +5,6 @@ or twice, at its end too, where the second copy is pooled, as with Echo.
 """
 
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 from st_embfilter.errors import TemplateError
 
@@ -89,7 +88,8 @@ class PortablePrompts:
     """Templates as a portable artifact carries them.
 
     Attributes:
-        template: What all of them share; it is built into the tokenizer.
+        template: What is built into the tokenizer for all of them: what they have behind the text,
+            and the front where they share it.
         fronts: By name, what stands between its front and the text. sentence-transformers puts it
             there, as the prompt of that name.
         default: The name that plain texts use, or ``None`` where ``template`` is whole for them.
@@ -101,7 +101,7 @@ class PortablePrompts:
 
 
 def split_for_portable(prompts: Prompts) -> PortablePrompts:
-    """Split templates into the part that all share and the rest of their fronts.
+    """Split templates into what the tokenizer carries, and the fronts that differ.
 
     Raises:
         TemplateError: If they differ behind the text, where sentence-transformers puts nothing, or
@@ -124,11 +124,13 @@ def split_for_portable(prompts: Prompts) -> PortablePrompts:
                 f"the portable form can only hold prompts that differ in front of it. The exact "
                 f"form holds these (--format exact)"
             )
-    letters = zip(plain_front, *fronts.values(), strict=False)
-    shared = "".join(same[0] for same in takewhile(lambda group: len(set(group)) == 1, letters))
-    if any(front != shared for front in (plain_front, *fronts.values())):
-        # Up to a space: the tokens on both sides of it are then those of the whole.
-        shared = shared[: shared.rfind(" ") + 1]
+    # A front that is built in and ends in a space gives one to each part of a text between added
+    # tokens, as Gemma's line breaks. So where fronts differ, sentence-transformers puts all of
+    # each: then front and text are one string. But where all begin with the plain one, that is
+    # built in, for servers that know no prompts.
+    same = all(front == plain_front for front in fronts.values())
+    begun = all(front.startswith(plain_front) for front in fronts.values())
+    shared = plain_front if same or (begun and plain_front.endswith(" ")) else ""
     rests = {name: front.removeprefix(shared) for name, front in fronts.items()}
     default = None
     if plain_front != shared:

@@ -58,8 +58,8 @@ def test_query_and_document_prompts_are_always_both_there() -> None:
             'Sum the text: "{text}":',
             'Sum the question: "{text}":',
             None,
-            'Sum the {text}":',
-            {"query": 'question: "', "document": 'text: "'},
+            '{text}":',
+            {"query": 'Sum the question: "', "document": 'Sum the text: "'},
             "document",
         ),
         (
@@ -143,6 +143,28 @@ def test_a_space_before_the_text_goes_with_its_first_word(text: str) -> None:
     ):
         baked = bake_template(tokenizer, template, 512)
         assert baked(text)["input_ids"] == tokenizer(template.replace("{text}", text))["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["byte level", "legacy", "metaspace"])
+@pytest.mark.parametrize(
+    "text", ["one\ntwo", "a <b>bold</b> word", "\n\nfirst", " spaced  twice", ""]
+)
+def test_prompts_that_differ_and_text_are_one_string(kind: str, text: str) -> None:
+    """At added tokens inside a text, as Gemma's line breaks, no space comes in."""
+    tokenizer = (
+        byte_level_tokenizer()
+        if kind == "byte level"
+        else sentencepiece_tokenizer(kind == "legacy")
+    )
+    tokenizer.add_tokens(["\n", "\n\n", "<b>", "  "])
+    front, back = 'Sum the question: "', '" in one word:"'
+    prompts = resolve_prompts(f'Sum the text: "{{text}}{back}', f"{front}{{text}}{back}")
+    carried = split_for_portable(prompts)
+    baked = bake_template(tokenizer, carried.template, 512)
+    behind = len(baked("")["input_ids"])
+    found = baked(carried.fronts["query"] + text)["input_ids"]
+    whole = tokenizer(front + text)["input_ids"]
+    assert found[: len(whole)] == whole and len(found) <= len(whole) + behind
 
 
 def test_none_leaves_the_tokens_as_they_are() -> None:
