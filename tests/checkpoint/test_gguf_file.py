@@ -186,8 +186,8 @@ def test_folder_of_gguf_files(tmp_path: Path) -> None:
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    path.write_bytes(b"GGUF")
-    with pytest.raises(CheckpointError, match=r"not a \.gguf one: name the model's folder"):
+    path.write_bytes(b"FUGG")
+    with pytest.raises(CheckpointError, match="not GGUF: name the model's folder"):
         Unembedding.from_pretrained(path)
 
 
@@ -196,6 +196,14 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("gguf")
     tensors = {EMBEDDING: stored(Kind.F16), HEAD: stored(Kind.Q8_0)}
     return write(folder / "m.gguf", tensors).read_bytes()
+
+
+def test_its_first_bytes_say_what_it_is(good: bytes, tmp_path: Path) -> None:
+    """As Ollama names its files."""
+    (tmp_path / "sha256-0123").write_bytes(good)
+    (tmp_path / "m.gguf").write_bytes(good)
+    found, named = (Unembedding.from_pretrained(tmp_path / n) for n in ("sha256-0123", "m.gguf"))
+    assert found.shape == named.shape and found.sha256 == named.sha256
 
 
 def data_begin(content: bytes) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -42,6 +43,7 @@ from st_embfilter.errors import (  # noqa: E402
     WidthError,
 )
 from st_embfilter.vectors.parquet_file import ParquetTable  # noqa: E402
+from st_embfilter.vectors.transform import transform_file  # noqa: E402
 from st_embfilter.vectors.vector_filter import VectorFilter  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -455,3 +457,20 @@ def test_a_worker_is_killed(cluster: None, vectors: Path, tmp_path: Path) -> Non
     assert sorted(files) == sorted([MANIFEST, *names]) and is_alone(out)
     assert json.loads((out / MANIFEST).read_text()) == manifest
     assert manifest["rows"] == ROWS and [part["name"] for part in manifest["parts"]] == names
+
+
+def test_rays_own_tensor_column(cluster: None, tiny_artifact: Path, tmp_path: Path) -> None:
+    """Where Ray is imported its type is known, and in any other process only the metadata tell."""
+    raw = np.random.default_rng(0).standard_normal((9, WIDE)).astype(np.float32)
+    source = tmp_path / "raw"
+    ray.data.from_numpy(raw).write_parquet(str(source))
+    (file,) = source.glob("*.parquet")
+    expected = VectorFilter.from_artifact(tiny_artifact).apply(raw)
+    transform_corpus(source, tmp_path / "ray", tiny_artifact, column="data", workers=TWO)
+    transform_file(file, tiny_artifact, tmp_path / "here.parquet")
+    command = ["transform", file, "--filter", tiny_artifact, "--out", tmp_path / "there.parquet"]
+    subprocess.run([sys.executable, "-m", "st_embfilter", *map(str, command)], check=True)
+    for path in (tmp_path / "ray", tmp_path / "here.parquet", tmp_path / "there.parquet"):
+        found = read(path) if path.is_dir() else pq.ParquetFile(path).read()
+        assert pa.types.is_list(found["data"].type) or pa.types.is_large_list(found["data"].type)
+        np.testing.assert_allclose(floats(found, "data"), expected, atol=1e-5)

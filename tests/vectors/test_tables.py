@@ -249,14 +249,14 @@ def test_an_empty_list_is_a_missing_vector(name: str, artifact: Path, tmp_path: 
 def test_a_tensors_column_becomes_plain_lists(
     name: str, known: bool, artifact: Path, tmp_path: Path
 ) -> None:
-    """Arrow's own type, and one as Ray Data's, of which a reader without Ray sees the metadata."""
+    """Arrow's own type, and one that isn't known here, of which only the metadata tell."""
     raw = raw_vectors(9)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(raw.ravel()), WIDTH)
     if known:
         kind = pa.fixed_shape_tensor(pa.float32(), [WIDTH])
         content = pa.table({"vector": pa.ExtensionArray.from_storage(kind, lists)})
     else:
-        told = {"ARROW:extension:name": "ray.data.arrow_tensor", "of": "text"}
+        told = {"ARROW:extension:name": "another.tensor", "of": "text"}
         told["ARROW:extension:metadata"] = f"[{WIDTH}]"
         schema = pa.schema([pa.field("vector", lists.type, metadata=told)])
         content = pa.table([lists], schema=schema)
