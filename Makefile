@@ -38,9 +38,10 @@ test: .venv/.stamp ## run the tests with the pinned, newest dependencies
 	@echo "==> pytest"
 	@.venv/bin/python -m pytest $(WORKERS)
 
+# All of tests/cluster are slow, and so is Ray's import.
 quick: .venv/.stamp ## run the tests that take under a minute all together
 	@echo "==> pytest, the quick ones"
-	@.venv/bin/python -m pytest $(WORKERS) -m "not slow"
+	@.venv/bin/python -m pytest $(WORKERS) -m "not slow" --ignore tests/cluster
 
 lint: .venv/.stamp ## check style, formatting, types, and that imports point down the layers
 	@echo "==> ruff check"

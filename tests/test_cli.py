@@ -46,6 +46,7 @@ def test_version(run: Run) -> None:
     assert run("--version").stdout.strip() == "0.1.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["portable", "exact"])
 def test_prompts_of_queries_and_documents(run: Run, tiny: Path, tmp_path: Path, form: str) -> None:
     out, vectors = tmp_path / "artifact", tmp_path / "vectors.npy"
@@ -62,6 +63,7 @@ def test_prompts_of_queries_and_documents(run: Run, tiny: Path, tmp_path: Path, 
     fails(run(*other, text="cats\n"), 2, "no prompt of the name 'title'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["portable", "exact"])
 def test_echo(run: Run, tiny: Path, tmp_path: Path, form: str) -> None:
     out = tmp_path / "artifact"
@@ -72,6 +74,7 @@ def test_echo(run: Run, tiny: Path, tmp_path: Path, form: str) -> None:
     assert pooled in (out / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_build_encode_verify(run: Run, tiny: Path, tmp_path: Path) -> None:
     out, vectors = tmp_path / "artifact", tmp_path / "vectors.npy"
     built = run("build", tiny, "--out", out, "--ratio", 3, "--json")
@@ -95,6 +98,7 @@ def test_build_encode_verify(run: Run, tiny: Path, tmp_path: Path) -> None:
     assert json.loads(failed.stdout)[0]["ok"] is False and "FAILED" in failed.stderr
 
 
+@pytest.mark.slow
 def test_spectrum_is_kept_and_used_again(run: Run, tiny: Path, tmp_path: Path) -> None:
     spectrum = tmp_path / "spectrum.safetensors"
     for name in ("one", "two"):
@@ -196,6 +200,7 @@ def test_a_text_without_a_token_is_named_by_its_row(run: Run, tiny: Path, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
 
 
+@pytest.mark.slow
 def test_float16_that_overflows(run: Run, tmp_path: Path) -> None:
     """In every command that computes: one line, and nothing is written."""
     large = tiny_llama(tmp_path / "large")

@@ -277,6 +277,7 @@ def test_garbage(content: bytes, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value) and path.name in str(caught.value)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.integers(0, 255))
 @settings(max_examples=250, deadline=None, derandomize=True)
 def test_a_flipped_byte_in_the_tensors_list(

@@ -207,13 +207,7 @@ def long_rope(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Phi-3, of which all positions are turned otherwise beyond 64 tokens."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "phi3"
-    rope = {
-        "type": "longrope",
-        "rope_type": "longrope",
-        "short_factor": [1.0] * 6,
-        "long_factor": [4.0] * 6,
-        "rope_theta": 10_000.0,
-    }
+    rope = {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [4.0] * 6}
     config = Phi3Config(
         vocab_size=411,
         hidden_size=48,
@@ -231,6 +225,7 @@ def long_rope(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_limit_stops_where_rotary_factors_switch(
     long_rope: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -244,6 +239,7 @@ def test_the_limit_stops_where_rotary_factors_switch(
     assert build_model(long_rope, max_seq_length=60, device="cpu").max_seq_length == 60
 
 
+@pytest.mark.slow
 def test_each_text_is_as_it_is_alone_on_both_sides_of_the_switch(long_rope: Path) -> None:
     """Whichever come first, and whatever is in their company."""
     model = build_model(long_rope, max_seq_length=400, device="cpu")

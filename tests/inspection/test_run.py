@@ -45,6 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
+@pytest.mark.slow
 def test_a_language_model(run: Run, tiny: Path, tmp_path: Path) -> None:
     result = run("inspect", tiny, "--out", tmp_path / "out", "--dims", 10, "--json")
     assert result.returncode == 0, result.stderr
@@ -62,6 +63,7 @@ def test_a_language_model(run: Run, tiny: Path, tmp_path: Path) -> None:
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
 
 
+@pytest.mark.slow
 def test_own_texts_and_a_table(
     run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +90,7 @@ def test_own_texts_and_a_table(
     assert content["token_sets"][0]["examples"][0]["text"] == "s"
 
 
+@pytest.mark.slow
 def test_an_embedding_model(run: Run, trained: Path, tmp_path: Path) -> None:
     result = run("inspect", trained, "--out", tmp_path / "out", "--ratio", 3, "--json")
     assert result.returncode == 0, result.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sentence_transformers.util.quantization import quantize_embeddings
+from sentence_transformers import quantize_embeddings
 
 from st_embfilter import transform_file
 from st_embfilter.errors import NonFiniteError, OutputWriteError, VectorFileError, WidthError

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.util.quantization import quantize_embeddings
+from sentence_transformers import SentenceTransformer, quantize_embeddings
 
 from st_embfilter import VectorFilter, transform_file
 from st_embfilter.errors import (
