@@ -1,11 +1,13 @@
 """Outputs that appear whole, by rename, or not at all."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -132,3 +134,18 @@ def sync(path: Path) -> None:
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+
+
+def identity(path: Path) -> list[tuple[str, int, int]]:
+    """What tells a file's, or folder's, content from an earlier one's: sizes and times."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        OSError, ValueError: If it can't be read.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,5 @@
 """Check an artifact: is it whole, is it a filter, and does it embed as its builder saw it?"""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from st_embfilter.artifact.thin import ADAPTER_WEIGHTS, adds_nothing, is_thin
 from st_embfilter.checkpoint.source import ADAPTER_CONFIG
 from st_embfilter.encoding.probes import PROBE_TOLERANCE, encode_probes, relative_difference
 from st_embfilter.errors import CheckpointError, MissingDependencyError, VerificationError
+from st_embfilter.files import read_json
 from st_embfilter.hub.download import artifact_folder
 from st_embfilter.layout.filter_matrix import read_matrix
 from st_embfilter.layout.manifest import FORMAT, Manifest
@@ -136,14 +136,14 @@ def _check_files(folder: Path) -> str:
 
 def _check_modules(folder: Path) -> str:
     """``modules.json`` names what all releases and servers understand, or our own code."""
-    modules = _read_json(folder / MODULES_FILE)
+    modules = read_json(folder / MODULES_FILE)
     _require(modules in (MODULES, EXACT_MODULES), "modules.json is of neither form")
     _require(
         holds_only_our_code(folder)
         or not (is_exact(folder) or (folder / EXACT_CODE.name).exists()),
         f"{EXACT_CODE.name} is not this release of st-embfilter's, or not alone: it is not run",
     )
-    dense = _read_json(folder / DENSE_CONFIG)
+    dense = read_json(folder / DENSE_CONFIG)
     identity = "torch.nn.modules.linear.Identity"
     _require(
         dense.get("activation_function") == identity and dense.get("bias") is False,
@@ -154,14 +154,14 @@ def _check_modules(folder: Path) -> str:
 
 def is_exact(folder: Path) -> bool:
     """Whether an artifact says that it is in the exact form."""
-    return bool(_read_json(folder / MODULES_FILE) == EXACT_MODULES)
+    return bool(read_json(folder / MODULES_FILE) == EXACT_MODULES)
 
 
 def _check_matrix(folder: Path) -> str:
     """The filter has the shape that the configurations say, and the rows of its band."""
     weight = read_matrix(folder)
-    dense = _read_json(folder / DENSE_CONFIG)
-    pooling = _read_json(folder / POOLING_CONFIG)
+    dense = read_json(folder / DENSE_CONFIG)
+    pooling = read_json(folder / POOLING_CONFIG)
     shape = (dense["out_features"], dense["in_features"])
     _require(weight.shape == shape, f"is {weight.shape}, its config says {shape}")
     _require(
@@ -190,7 +190,7 @@ def _check_provenance(folder: Path) -> str:
         "doesn't say which matrix the filter was taken from",
     )
     if is_thin(folder):
-        adapter = _read_json(folder / ADAPTER_CONFIG)
+        adapter = read_json(folder / ADAPTER_CONFIG)
         base = adapter["base_model_name_or_path"], adapter["revision"]
         _require(
             base == (manifest.source, manifest.revision),
@@ -256,10 +256,6 @@ def load_plain(folder: Path) -> SentenceTransformer:
         local_files_only=not is_thin(folder),
         trust_remote_code=is_exact(folder),
     )
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _require(condition: bool, fault: str) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from st_embfilter import errors
 from st_embfilter.errors import ClusterError, EmbFilterError, MissingDependencyError, MisuseError
-from st_embfilter.files import check_absent
+from st_embfilter.files import check_absent, identity
 
 try:
     import ray
@@ -193,9 +193,9 @@ def run(
     source, out = source.absolute(), out.absolute()
     check_absent(out)
     parts = cut(source, part_rows, task.check)
-    files = {part.source: Path(part.source).stat() for part in parts}
-    identity = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files.items()]
-    described = json.dumps([task.facts(), part_rows, identity])
+    names = dict.fromkeys(part.source for part in parts)
+    files = [entry for name in names for entry in identity(Path(name))]
+    described = json.dumps([task.facts(), part_rows, files])
     output = Output(out, hashlib.sha256(described.encode()).hexdigest())
     done = output.begin()
     left = [part for part in parts if part.name not in done]

@@ -7,6 +7,7 @@ from sentence_transformers import SentenceTransformer
 
 from st_embfilter._compat import embedding_dimension
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
+from st_embfilter.files import identity
 from st_embfilter.hub.download import artifact_folder
 from st_embfilter.layout.names import PROVENANCE_FILE
 from st_embfilter.layout.trust import holds_only_our_code, names_other_code
@@ -85,6 +86,4 @@ def model_identity(model: str) -> str:
         return model
     if (folder / PROVENANCE_FILE).is_file():
         return (folder / PROVENANCE_FILE).read_text(encoding="utf-8")
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return f"{model} {stats}"
+    return f"{model} {identity(folder)}"

@@ -1,6 +1,5 @@
 """The filter's matrix in an artifact's folder."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from st_embfilter.errors import CheckpointError, SourceNotFoundError
+from st_embfilter.files import read_json
 from st_embfilter.layout.manifest import Manifest
 from st_embfilter.layout.names import DENSE_CONFIG, DENSE_WEIGHTS, PROVENANCE_FILE
 
@@ -49,7 +49,7 @@ def read_filter(folder: Path, name: str) -> tuple[NDArray[np.float32], Manifest]
         )
     manifest = Manifest.read(folder)
     try:
-        config = json.loads((folder / DENSE_CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / DENSE_CONFIG)
         matrix = read_matrix(folder)
         linear = config["activation_function"].endswith(".Identity") and not config["bias"]
         if not linear or matrix.ndim != 2:

@@ -1,11 +1,11 @@
 """``embfilter.json``: where an artifact's filter is from, and what its embeddings must be."""
 
-import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from st_embfilter.errors import CheckpointError
+from st_embfilter.files import read_json
 from st_embfilter.layout.names import PROVENANCE_FILE
 
 FORMAT = 1
@@ -99,8 +99,7 @@ class Manifest:
         """
         path = folder / PROVENANCE_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls.from_json(content)
+            return cls.from_json(read_json(path))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} can't be read: {error}") from error
 
@@ -111,13 +110,18 @@ class Manifest:
         Raises:
             TypeError, AttributeError: If it isn't one.
         """
-        known = {entry.name for entry in fields(cls)}
-        told = {name: value for name, value in content.items() if name in known}
+        told = _known(cls, content)
         if "probes" in told:
-            told["probes"] = Probes(**told["probes"])
+            told["probes"] = Probes(**_known(Probes, told["probes"]))
         return cls(**told)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
         content = asdict(self)
         return {k: v for k, v in content.items() if v is not None or k not in OF_SOME_BANDS}
+
+
+def _known(kind: type[Manifest] | type[Probes], content: dict[str, Any]) -> dict[str, Any]:
+    """The entries that this release knows."""
+    names = {entry.name for entry in fields(kind)}
+    return {name: value for name, value in content.items() if name in names}

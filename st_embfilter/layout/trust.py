@@ -1,9 +1,8 @@
 """Whose code is in a folder: only this package's own is run."""
 
-import json
 from pathlib import Path
-from typing import Any
 
+from st_embfilter.files import read_json
 from st_embfilter.layout.names import EXACT_CODE, EXACT_MODULES, MODULES_FILE
 
 # transformers runs code that these name, from this or another repository.
@@ -16,10 +15,10 @@ def holds_only_our_code(folder: Path) -> bool:
     ``trust_remote_code=True`` then runs nothing that isn't installed here anyway.
     """
     try:
-        configs = [_read_json(folder / f"{name}.json") for name in CONFIGS_THAT_NAME_CODE]
+        configs = [read_json(folder / f"{name}.json") for name in CONFIGS_THAT_NAME_CODE]
         code = {file.name: file.read_bytes() for file in folder.rglob("*.py")}
         return (
-            _read_json(folder / MODULES_FILE) == EXACT_MODULES
+            read_json(folder / MODULES_FILE) == EXACT_MODULES
             and code == {EXACT_CODE.name: EXACT_CODE.read_bytes()}
             and not any("auto_map" in config for config in configs)
         )
@@ -35,9 +34,5 @@ def names_other_code(folder: Path) -> bool:
     path = folder / MODULES_FILE
     if not path.is_file():
         return False
-    types = [str(module.get("type")) for module in _read_json(path)]
+    types = [str(module.get("type")) for module in read_json(path)]
     return not all(name.startswith("sentence_transformers.") for name in types)
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from st_embfilter.errors import (
     VectorFileError,
     WidthError,
 )
-from st_embfilter.files import atomic_output, check_absent, replace_file, sync, writing
+from st_embfilter.files import atomic_output, check_absent, identity, replace_file, sync, writing
 from st_embfilter.job_state import KEPT_BESIDE
 from st_embfilter.vectors.job import (
     SHOWN_ROWS,
@@ -144,7 +144,7 @@ def transform_file(
     if vectors.rows == 0:
         raise VectorFileError(f"{source} is empty: it holds no vectors")
     check_width(source, vectors.width, vector_filter)
-    job = FilterJob(vectors, vector_filter, settings, out, [_identity(source), column])
+    job = FilterJob(vectors, vector_filter, settings, out, [identity(source), column])
     return _finish(job, vectors, kind)
 
 
@@ -259,12 +259,6 @@ def check_width(path: Path, width: int, vector_filter: VectorFilter) -> None:
     raise WidthError(
         f"{path} holds vectors of {width} numbers, and the filter takes {vector_filter.width}{done}"
     )
-
-
-def _identity(path: Path) -> Any:
-    """What tells a file's, or folder's, content from an earlier one's."""
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _facts_of(job: FilterJob, filtered: Filtered) -> dict[str, Any]:
