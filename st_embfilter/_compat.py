@@ -36,6 +36,7 @@ def load_backbone(
     location: str,
     dtype: torch.dtype | str,
     common: dict[str, Any],
+    of_tokenizer: dict[str, Any],
 ) -> TransformerT:
     """sentence-transformers' Transformer of a checkpoint's decoder, without its head.
 
@@ -45,11 +46,12 @@ def load_backbone(
         dtype: The weights' dtype, or ``"auto"`` for the stored one.
         common: What transformers is told for model, tokenizer and configuration alike
             (``revision``, ``gguf_file``).
+        of_tokenizer: What it is told for the tokenizer alone.
     """
     model, processor, config = LOADING_KWARGS
     kwargs: dict[str, Any] = {
         model: {"dtype": dtype, **common},
-        processor: dict(common),
+        processor: {**common, **of_tokenizer},
         config: dict(common),
     }
     transformer: TransformerT = transformer_class(location, **kwargs)

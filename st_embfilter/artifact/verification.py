@@ -16,7 +16,7 @@ from st_embfilter.checkpoint.source import ADAPTER_CONFIG
 from st_embfilter.encoding.probes import PROBE_TOLERANCE, encode_probes, relative_difference
 from st_embfilter.errors import CheckpointError, MissingDependencyError, VerificationError
 from st_embfilter.files import read_json
-from st_embfilter.hub.download import artifact_folder
+from st_embfilter.hub.download import artifact_folder, refuse_part
 from st_embfilter.layout.filter_matrix import read_matrix
 from st_embfilter.layout.manifest import FORMAT, Manifest
 from st_embfilter.layout.names import (
@@ -109,6 +109,8 @@ def run_checks(path: str | Path) -> list[Check]:
         except (TypeError, AttributeError, RuntimeError, ImportError) as error:
             checks.append(Check(name, False, f"{type(error).__name__}: {error}"))
             break
+    if checks[0].name == "files" and not checks[0].ok:
+        refuse_part(path, checks[0].detail.removeprefix("missing "))
     return checks
 
 

@@ -15,7 +15,7 @@ from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.checkpoint.checkpoint import Checkpoint
 from st_embfilter.checkpoint.plain_checkpoint import plain_checkpoint
 from st_embfilter.checkpoint.source import Source
-from st_embfilter.checkpoint.tokenizer import follow_gguf, loading_options
+from st_embfilter.checkpoint.tokenizer import TOKENIZER_OPTIONS, follow_gguf, loading_options
 from st_embfilter.errors import CheckpointError
 
 # How transformers 5 and 4 say that a weight is not in the checkpoint.
@@ -35,7 +35,7 @@ def load_transformer(
     with checked_loading(source), plain_checkpoint(checkpoint, dtype, common) as location:
         if location != source.location:
             common = {"trust_remote_code": False}  # A folder has no revision.
-        transformer = load_backbone(transformer_class, location, dtype, common)
+        transformer = load_backbone(transformer_class, location, dtype, common, TOKENIZER_OPTIONS)
     tokenizer = transformer.tokenizer
     if tokenizer is None:
         raise CheckpointError(f"{source.name} has no tokenizer")

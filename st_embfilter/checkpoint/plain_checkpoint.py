@@ -11,6 +11,7 @@ from transformers.utils.quantization_config import FineGrainedFP8Config, Mxfp4Co
 
 from st_embfilter.checkpoint.causal_config import is_multimodal
 from st_embfilter.checkpoint.checkpoint import Checkpoint
+from st_embfilter.checkpoint.tokenizer import TOKENIZER_OPTIONS
 
 # These differ from the plain family only in how images are counted as positions, so on text alone
 # they are that family, which older releases and servers know as well.
@@ -44,7 +45,7 @@ def plain_checkpoint(
         yield source.location
         return
     model: Any = AutoModel.from_pretrained(source.location, dtype=dtype, **common, **undo)
-    tokenizer: Any = AutoTokenizer.from_pretrained(source.location, **common)
+    tokenizer: Any = AutoTokenizer.from_pretrained(source.location, **common, **TOKENIZER_OPTIONS)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         _plain_copy(_text_decoder(model)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -9,6 +9,10 @@ from st_embfilter.checkpoint.gguf_file import tokenizer_settings
 from st_embfilter.checkpoint.source import Source
 from st_embfilter.errors import CheckpointError
 
+# Of a repository of Mistral's, transformers would take tekken.json where mistral-common is
+# installed, in a form that can't be changed or saved. It has the same in tokenizer.json.
+TOKENIZER_OPTIONS = {"mistral_format": False}
+
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     """The tokenizer as the source has it.
@@ -18,7 +22,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source.location, **loading_options(source)
+            source.location, **loading_options(source), **TOKENIZER_OPTIONS
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise CheckpointError(

@@ -50,14 +50,14 @@ def verify(
     with console.status("Loading PyTorch and sentence-transformers"):
         from st_embfilter.artifact.server import check_server
         from st_embfilter.artifact.verification import run_checks
-        from st_embfilter.hub.download import artifact_folder
+        from st_embfilter.hub.download import pinned
 
-    folder = artifact_folder(artifact)  # A download shows its own progress.
+    name = pinned(artifact)  # A download shows its own progress.
     with console.status("Checking"):
         if url is None:
-            checks = run_checks(folder)
+            checks = run_checks(name)
         else:
-            checks = check_server(folder, url, model=model, dtype=dtype, api_key=api_key)
+            checks = check_server(name, url, model=model, dtype=dtype, api_key=api_key)
     table = Table(box=None, show_header=False)
     for check in checks:
         mark = "[green]ok[/green]" if check.ok else "[red]FAILED[/red]"

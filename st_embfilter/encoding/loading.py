@@ -8,8 +8,8 @@ from sentence_transformers import SentenceTransformer
 from st_embfilter._compat import embedding_dimension
 from st_embfilter.errors import CheckpointError, MisuseError, SourceNotFoundError
 from st_embfilter.files import identity
-from st_embfilter.hub.download import artifact_folder
-from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.hub.download import artifact_folder, refuse_part
+from st_embfilter.layout.names import MODULES_FILE, PROVENANCE_FILE
 from st_embfilter.layout.trust import holds_only_our_code, names_other_code
 from st_embfilter.spectral.bands import kept_dimensions
 
@@ -34,6 +34,8 @@ def load_model(
         BandError: If it has fewer than ``dimensions``.
     """
     folder = artifact_folder(name)
+    if not (folder / MODULES_FILE).is_file():
+        refuse_part(name, MODULES_FILE)  # Without it, sentence-transformers takes a mean of tokens.
     try:
         own_code = holds_only_our_code(folder)
         if not own_code and names_other_code(folder):

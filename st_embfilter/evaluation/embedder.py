@@ -20,9 +20,9 @@ from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Role
 from st_embfilter.errors import MisuseError
 from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore, Keys
 from st_embfilter.files import digest_file
-from st_embfilter.hub.download import artifact_folder
+from st_embfilter.hub.download import artifact_folder, refuse_part
 from st_embfilter.layout.manifest import Manifest
-from st_embfilter.layout.names import PROVENANCE_FILE
+from st_embfilter.layout.names import MODULES_FILE, PROVENANCE_FILE
 
 # A prompt is computed once for so many batches, and so many a kill may cost.
 BATCHES_AT_ONCE = 4
@@ -94,7 +94,8 @@ def load_evaluated(
         label, revision = f"local/{folder.name}", fingerprint(folder)
     else:
         label, revision = name.partition("@")[0], folder.name
-    if not (folder / "modules.json").is_file():
+    if not (folder / MODULES_FILE).is_file():
+        refuse_part(name, MODULES_FILE)
         raise MisuseError(
             f"{name} is not an embedding model: it has no modules.json. Of a causal language "
             f"model, `st-embfilter build {name} --ratio 1 --out DIR` makes one"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from st_embfilter.errors import SourceNotFoundError
+from st_embfilter.errors import HubError, SourceNotFoundError
 
 ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -57,6 +57,30 @@ def pinned(path: str | Path) -> str:
     return f"{str(path).partition('@')[0]}@{folder.name}"
 
 
+def refuse_part(path: str | Path, missing: str) -> None:
+    """Refuse what lacks a file that the hub may have.
+
+    Where the hub can't be reached, a repository's folder is what of it was fetched before.
+
+    Args:
+        path: As :func:`artifact_folder` took it; a folder is whole.
+        missing: What it lacks.
+
+    Raises:
+        SourceNotFoundError: If it is a repository's, and the hub can't be asked.
+    """
+    if Path(path).is_dir():
+        return
+    repo_id, _, revision = str(path).partition("@")
+    try:
+        release_date(repo_id, revision or None)
+    except HubError as error:
+        raise SourceNotFoundError(
+            f"{path} is only partly in the local hub cache, which lacks {missing}, and the hub "
+            f"can't be reached: fetch it once, with `hf download {repo_id}`"
+        ) from error
+
+
 def newest_revision(repo_id: str) -> str | None:
     """The commit that a repository's ``main`` is at.
 
@@ -71,8 +95,8 @@ def newest_revision(repo_id: str) -> str | None:
         return HfApi().model_info(repo_id).sha
 
 
-def release_date(repo_id: str, revision: str) -> str | None:
-    """The day of a commit, as ``2026-11-21``, if the hub says.
+def release_date(repo_id: str, revision: str | None) -> str | None:
+    """The day of a commit (by default the newest), as ``2026-11-21``, if the hub says.
 
     Raises:
         HubError: If it isn't there, or the hub can't be reached.

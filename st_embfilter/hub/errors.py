@@ -28,7 +28,10 @@ def hub_errors(name: str, kind: type[EmbFilterError] = HubError) -> Iterator[Non
     except HFValidationError as error:
         raise MisuseError(f"{name} is not a name that the hub allows: {error}") from error
     except LocalEntryNotFoundError as error:
-        raise kind(f"{name} is not in the local hub cache, and the hub can't be reached") from error
+        raise kind(
+            f"{name} is not in the local hub cache, or not all of it, and the hub can't be reached: "
+            f"fetch it once, with `hf download {name.partition('@')[0]}`"
+        ) from error
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         # An upload's failure comes wrapped, once for the file and once for the thread.
         cause: BaseException = error

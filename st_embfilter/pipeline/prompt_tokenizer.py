@@ -19,6 +19,12 @@ from st_embfilter.pipeline.prompts import PLACEHOLDER, Prompts
 # A letter that no usual tokenizer merges with punctuation or a space behind it.
 ANCHOR = "a"
 
+# How SentencePiece's vocabularies spell a space.
+SPACE_AS_TOKEN = "▁"
+
+# `^` is the start of a line to some readers of tokenizer.json, and `\A` not known to others.
+SPACE_AT_START = r"(?<![\s\S]) "
+
 
 def bake_template(
     tokenizer: PreTrainedTokenizerBase,
@@ -46,7 +52,7 @@ def bake_template(
         TemplateError: If the prompt leaves no room for text, or Echo finds no EOS token.
         CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
     """
-    if not tokenizer.is_fast:
+    if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError("the model's tokenizer has no tokenizer.json form")
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     # Saved with some checkpoints; left in, they would pad or cut beside what the caller asks for.
@@ -202,16 +208,34 @@ def _set_prefix_space(spec: dict[str, Any], wanted: bool) -> None:
     space where the template has one.
     """
     normalizers = [s for s in _steps(spec["normalizer"], "normalizers") if s["type"] != "Prepend"]
-    if wanted:
-        # First, so that what turns spaces into other characters turns this one too.
-        normalizers.insert(0, {"type": "Prepend", "prepend": " "})
-    spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
-    for step in _steps(spec["pre_tokenizer"], "pretokenizers"):
+    splitters = _steps(spec["pre_tokenizer"], "pretokenizers")
+    for step in splitters:
         if step["type"] == "Metaspace":
             step.pop("add_prefix_space", None)
             step["prepend_scheme"] = "never"
         elif step["type"] == "ByteLevel":
             step["add_prefix_space"] = False
+    if wanted:
+        metaspace = SPACE_AS_TOKEN in json.dumps([normalizers, splitters], ensure_ascii=False)
+        # What stands between two added tokens of a text (Gemma's line breaks) is normalized by
+        # itself, so that a normalizer would put a space behind each of them. This step alone
+        # knows the start of the text. It puts none where there is one, which is prevented first:
+        # by a space spelled otherwise, or at the price of one too many behind an added token.
+        start = [{"type": "Metaspace", "replacement": " ", "prepend_scheme": "first"}]
+        if metaspace:
+            normalizers.append(_replace({"String": " "}, SPACE_AS_TOKEN))
+            start.append(
+                {"type": "Metaspace", "replacement": SPACE_AS_TOKEN, "prepend_scheme": "never"}
+            )
+        else:
+            normalizers.insert(0, _replace({"Regex": SPACE_AT_START}, "  "))
+        splitters = [{**step, "split": False} for step in start] + splitters
+    spec["normalizer"] = {"type": "Sequence", "normalizers": normalizers} if normalizers else None
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": splitters} if splitters else None
+
+
+def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
 
 
 def _steps(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:

@@ -145,6 +145,32 @@ def test_a_space_before_the_text_goes_with_its_first_word(text: str) -> None:
         assert baked(text)["input_ids"] == tokenizer(template.replace("{text}", text))["input_ids"]
 
 
+INNER_TOKENS = ["\n", "\n\n", "<b>", "</b>"]
+
+
+@pytest.mark.parametrize("kind", ["byte level", "metaspace"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one\ntwo",
+        "a <b>bold</b>  word",
+        " spaced\ntwice",
+        "  spaced\n\n<b>twice",
+        "trailing ",
+        "▁ alone",
+    ],
+)
+def test_a_space_before_the_text_comes_once(kind: str, text: str) -> None:
+    """And not again behind each added token in text and prompt, as Gemma's line breaks are."""
+    tokenizer = (
+        byte_level_tokenizer() if kind == "byte level" else sentencepiece_tokenizer(legacy=False)
+    )
+    tokenizer.add_tokens(INNER_TOKENS)
+    template = 'Text: {text}\nKeyword: "'
+    baked = bake_template(tokenizer, template, 512)
+    assert baked(text)["input_ids"] == tokenizer(template.replace("{text}", text))["input_ids"]
+
+
 @pytest.mark.parametrize("kind", ["byte level", "legacy", "metaspace"])
 @pytest.mark.parametrize(
     "text", ["one\ntwo", "a <b>bold</b> word", "\n\nfirst", " spaced  twice", ""]
@@ -156,7 +182,7 @@ def test_prompts_that_differ_and_text_are_one_string(kind: str, text: str) -> No
         if kind == "byte level"
         else sentencepiece_tokenizer(kind == "legacy")
     )
-    tokenizer.add_tokens(["\n", "\n\n", "<b>", "  "])
+    tokenizer.add_tokens([*INNER_TOKENS, "  "])
     front, back = 'Sum the question: "', '" in one word:"'
     prompts = resolve_prompts(f'Sum the text: "{{text}}{back}', f"{front}{{text}}{back}")
     carried = split_for_portable(prompts)
