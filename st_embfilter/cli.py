@@ -15,7 +15,7 @@ from st_embfilter.commands.export import export
 from st_embfilter.commands.inspect import inspect
 from st_embfilter.commands.leaderboard import leaderboard
 from st_embfilter.commands.publish import publish
-from st_embfilter.commands.terminal import fail
+from st_embfilter.commands.terminal import fail, progress_for_log
 from st_embfilter.commands.transform import transform
 from st_embfilter.commands.verify import verify
 from st_embfilter.errors import EmbFilterError
@@ -39,7 +39,8 @@ app.add_typer(ray_app, name="ray")
 def main() -> None:
     """Run the command line: every error is one line, and the exit code of its kind."""
     try:
-        app()
+        with progress_for_log():
+            app()
     except EmbFilterError as error:
         fail(str(error), error.exit_code)
     except Exception as error:

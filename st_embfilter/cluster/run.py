@@ -28,6 +28,7 @@ try:
     from st_embfilter.cluster.parts import Part, cut
     from st_embfilter.cluster.tasks import DTYPES, Encoding, Filtering
     from st_embfilter.cluster.workers import Workers, connected, room
+    from st_embfilter.encoding.checks import tell_cut
     from st_embfilter.encoding.loading import model_identity
     from st_embfilter.hub.download import pinned
     from st_embfilter.vectors.vector_filter import VectorFilter, as_filter
@@ -159,6 +160,7 @@ class PartWriter:
 
     def __init__(self, task: Encoding | Filtering, output: Output) -> None:
         self.task, self.output = task, output
+        self.told = 0
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Write a part.
@@ -169,15 +171,21 @@ class PartWriter:
         try:
             self.output.write(part, self.task.convert)
         except EmbFilterError as error:
-            return {"rows": part.rows, "error": type(error).__name__, "message": str(error)}
+            return failure(part, type(error).__name__, str(error))
         except Exception as error:
             logger.exception("rows from %d on of %s", part.first, part.source)
             message = (
                 f"{type(error).__name__}: {error} (at {part.rows} rows of {part.source} from row "
                 f"{part.first} on; Ray's logs show where). The parts that are done are kept"
             )
-            return {"rows": part.rows, "error": "ClusterError", "message": message}
-        return {"rows": part.rows, "error": "", "message": ""}
+            return failure(part, "ClusterError", message)
+        cut, self.told = self.task.cut - self.told, self.task.cut
+        return {"rows": part.rows, "cut": cut, "error": "", "message": ""}
+
+
+def failure(part: Part, error: str, message: str) -> dict[str, Any]:
+    """The row of a part that couldn't be written."""
+    return {"rows": part.rows, "cut": 0, "error": error, "message": message}
 
 
 def run(
@@ -201,16 +209,21 @@ def run(
     left = [part for part in parts if part.name not in done]
     total = sum(part.rows for part in parts)
     ready = total - sum(part.rows for part in left)
+    too_long = 0
     with tqdm(total=total, initial=ready, desc=task.verb, unit="row") as bar:
         if left:
             with connected(workers.address) as own:
-                for rows in _written(left, PartWriter(task, output), workers, own):
-                    bar.update(rows)
+                for row in _written(left, PartWriter(task, output), workers, own):
+                    bar.update(row["rows"])
+                    too_long += row["cut"]
+    tell_cut(too_long, total - ready)
     return output.publish(parts, {"source": str(source), **task.facts()})
 
 
-def _written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool) -> Iterator[int]:
-    """Have parts written, and give the number of rows of each when it is.
+def _written(
+    parts: list[Part], writer: PartWriter, workers: Workers, own: bool
+) -> Iterator[dict[str, Any]]:
+    """Have parts written, and give what the worker says of each when it is.
 
     Raises:
         EmbFilterError: The first that a worker had.
@@ -236,7 +249,7 @@ def _written(parts: list[Part], writer: PartWriter, workers: Workers, own: bool)
         for row in dataset.iter_rows():
             if row["error"]:
                 raise getattr(errors, row["error"])(row["message"])
-            yield row["rows"]
+            yield row
     except ray.exceptions.RayError as error:
         raise ClusterError(
             f"a worker failed: {str(error).strip().splitlines()[-1]} The parts that are done are "

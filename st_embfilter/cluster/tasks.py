@@ -102,6 +102,11 @@ class Encoding:
         check_prompt_name(model, self.prompt_name)
         return PrefixEncoder(model)
 
+    @property
+    def cut(self) -> int:
+        """How many texts this worker has cut at the model's limit."""
+        return self.encoder.cut
+
     def convert(self, table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
         """A part's rows, as they are written.
 
@@ -147,6 +152,7 @@ class Filtering:
     column: str
     normalize: bool
     verb = "Filtering"
+    cut = 0
 
     def facts(self) -> dict[str, Any]:
         """All that the output depends on, beside the corpus; JSON."""

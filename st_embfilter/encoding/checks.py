@@ -1,16 +1,23 @@
 """What is refused before texts are embedded, and after."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedTokenizerBase
 
 from st_embfilter._compat import tokenize
-from st_embfilter.errors import DataError, NonFiniteError
+from st_embfilter.errors import DataError, MisuseError, NonFiniteError
 from st_embfilter.row_blocks import non_finite_rows
 
+logger = logging.getLogger(__name__)
+
 Embeddings = NDArray[np.float32]
+
+# Some tokenizers say an astronomical number where there is no limit.
+MOST_TOKENS = 10**6
 
 
 def check_texts(
@@ -41,6 +48,58 @@ def check_texts(
                 f"the text in row {row} (from 0), {text!r}, has no token, and this model's prompt "
                 f"adds none: there is nothing to embed. Leave such texts out"
             )
+
+
+def room_for_text(model: SentenceTransformer, front: str) -> int | None:
+    """How many tokens of a text the model sees, as its tokenizer counts them; the rest is cut.
+
+    (The tokenizer of portable Echo counts each twice.)
+
+    Args:
+        model: The model.
+        front: What sentence-transformers puts in front of each text.
+
+    Returns:
+        The number, or None where there is no limit, or the model doesn't tell it.
+
+    Raises:
+        MisuseError: If the prompt leaves no room. Tokenizers cut at a limit below the prompt's own
+            tokens as if there were none.
+    """
+    tokenizer, limit = getattr(model, "tokenizer", None), getattr(model, "max_seq_length", None)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or limit is None or limit > MOST_TOKENS:
+        return None
+    features = tokenize(model, [front, front + "a " * (limit + 1)])
+    empty, full = features["attention_mask"].sum(dim=1).tolist()
+    # The exact form of Echo has it, and there the limit is that of the text alone.
+    exact_echo = "pooled_mask" in features
+    if (not exact_echo and empty >= limit) or full == empty:
+        raise MisuseError(
+            f"the model's limit of {limit} tokens is filled by the prompt alone: there is no room "
+            f"for text. Raise max_seq_length"
+        )
+    return int(full - empty) // (2 if exact_echo else 1)
+
+
+def count_cut(model: SentenceTransformer, texts: Sequence[str], room: int) -> int:
+    """How many of some texts have more tokens than there is :func:`room_for_text`."""
+    # A token stands for a byte at least, but that some are counted twice.
+    long = [text for text in texts if 2 * len(text.encode("utf-8", "surrogatepass")) > room]
+    if not long:
+        return 0
+    ids = model.tokenizer(long, add_special_tokens=False, verbose=False)["input_ids"]
+    return sum(len(row) > room for row in ids)
+
+
+def tell_cut(cut: int, texts: int) -> None:
+    """Say how many texts were cut, if any were."""
+    if cut:
+        logger.warning(
+            "%s of %s texts were longer than the model's limit in tokens: their ends were cut off, "
+            "and are not in their embeddings",
+            f"{cut:,}",
+            f"{texts:,}",
+        )
 
 
 def check_finite(embeddings: Embeddings, texts: Sequence[str]) -> None:

@@ -21,7 +21,13 @@ from tqdm import tqdm
 
 from st_embfilter._compat import Pooling, Transformer, tokenize
 from st_embfilter.checkpoint.causal_config import rope_switch
-from st_embfilter.encoding.checks import Embeddings, check_finite, check_texts
+from st_embfilter.encoding.checks import (
+    Embeddings,
+    check_finite,
+    check_texts,
+    count_cut,
+    room_for_text,
+)
 from st_embfilter.errors import EmbFilterError
 
 logger = logging.getLogger(__name__)
@@ -78,11 +84,14 @@ class PrefixEncoder:
 
     Attributes:
         reason: Why the prefix isn't reused, or ``None``. Known after the first texts.
+        cut: How many texts had more tokens than the model's limit leaves, and were cut.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
         self.model = model
         self.reason: str | None = None
+        self.cut = 0
+        self._room = dict[tuple[str, int | None], int | None]()
         self._tried = set[str]()
         self._switch = rope_switch(getattr(getattr(model[0], "auto_model", None), "config", None))
 
@@ -111,6 +120,7 @@ class PrefixEncoder:
 
         Raises:
             TypeError: If a text is no string.
+            MisuseError: If the model's limit leaves no room for text beside the prompt.
             DataError: If a text has no token, nor has the prompt.
             NonFiniteError: If an embedding holds NaN or infinity.
         """
@@ -121,6 +131,8 @@ class PrefixEncoder:
         )
         front = self.front(prompt_name, prompt, role)
         check_texts(self.model, texts, front)
+        if room := self._room_for_text(front):
+            self.cut += count_cut(self.model, texts, room)
         different = list(dict.fromkeys(texts))
         if different and not self.reason and front not in self._tried:
             self._tried.add(front)
@@ -166,6 +178,12 @@ class PrefixEncoder:
         of_role = next((name for name in ROLE_PROMPTS[role] if name in prompts), None)
         name = prompt_name or of_role or self.model.default_prompt_name
         return (prompts.get(name) if name else None) or ""
+
+    def _room_for_text(self, front: str) -> int | None:
+        key = (front, getattr(self.model, "max_seq_length", None))
+        if key not in self._room:
+            self._room[key] = room_for_text(self.model, front)
+        return self._room[key]
 
     def _try(self, texts: list[str], front: str, plain: Callable[..., Embeddings]) -> str | None:
         """Why the prefix can't be reused, or None: seen by trying a short and a long text."""

@@ -9,7 +9,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from st_embfilter.encoding.checks import check_texts
+from st_embfilter.encoding.checks import check_texts, tell_cut
 from st_embfilter.encoding.loading import check_prompt_name
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.files import check_absent, rename_to_absent, writing
@@ -50,7 +50,7 @@ def encode_to_file(
         The array's shape.
 
     Raises:
-        MisuseError: If the model has no prompt of that name.
+        MisuseError: If the model has no prompt of that name, or its limit leaves no room for text.
         DataError: If a text has no token, nor has the prompt.
         NonFiniteError: If an embedding holds NaN or infinity.
         OutputExistsError: If ``path`` exists.
@@ -68,11 +68,11 @@ def encode_to_file(
     with writing(path, KEPT_BESIDE):
         path.parent.mkdir(parents=True, exist_ok=True)
         left = state.left() if partial.is_file() else None
-        if left is None or "width" not in left:
+        if left is None or "cut" not in left:
             # It would speak of rows that this job is about to write over.
             state.remove()
-            left = {"rows": 0}
-        done = int(left["rows"])
+            left = {"rows": 0, "cut": 0}
+        done, encoder.cut = int(left["rows"]), int(left["cut"])
         with ExitStack() as stack:
             bar = stack.enter_context(
                 tqdm(total=len(texts), initial=done, desc="Encoding", unit="text")
@@ -93,10 +93,13 @@ def encode_to_file(
                     rows = stack.enter_context(RowFile(partial, DTYPE, width, 0))
                 rows.append(embeddings)
                 rows.sync()
-                state.save({"rows": first + len(embeddings), "width": rows.width})
+                state.save(
+                    {"rows": first + len(embeddings), "width": rows.width, "cut": encoder.cut}
+                )
                 bar.update(len(embeddings))
             assert rows is not None
             rows.finish(len(texts))
         rename_to_absent(partial, path)
         state.remove()
+    tell_cut(encoder.cut, len(texts))
     return len(texts), rows.width

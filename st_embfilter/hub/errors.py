@@ -29,7 +29,7 @@ def hub_errors(name: str, kind: type[EmbFilterError] = HubError) -> Iterator[Non
         raise MisuseError(f"{name} is not a name that the hub allows: {error}") from error
     except LocalEntryNotFoundError as error:
         raise kind(
-            f"{name} is not in the local hub cache, or not all of it, and the hub can't be reached: "
+            f"{name} is not in the local hub cache, or not whole, and the hub can't be reached: "
             f"fetch it once, with `hf download {name.partition('@')[0]}`"
         ) from error
     except (HTTPError, OSError, ValueError, RuntimeError) as error:

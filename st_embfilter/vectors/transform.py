@@ -126,6 +126,11 @@ def transform_file(
     source, out = Path(source), Path(out).absolute()
     settings = Settings(dtype, normalize, nan)
     _check_settings(settings)
+    if source.is_dir() and any(source.rglob("*.parquet")):
+        raise MisuseError(
+            f"{source} is a folder of Parquet files, and this takes one: `st-embfilter ray "
+            f"transform` takes the folder"
+        )
     kind = _format_of(source)
     if _format_of(out) != kind:
         raise MisuseError(f"{source} is {kind}, and the output is of the same format: name it so")

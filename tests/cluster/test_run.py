@@ -226,6 +226,20 @@ def test_encoded(cluster: None, texts: Path, tiny_artifact: Path, tmp_path: Path
     assert facts["normalized"] and facts["dims"] == 8
 
 
+def test_cut_texts_are_told_once(
+    cluster: None,
+    texts: Path,
+    tiny_artifact: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    short = shutil.copytree(tiny_artifact, tmp_path / "short")
+    settings = short / "sentence_bert_config.json"
+    settings.write_text(settings.read_text().replace("512", "11"))
+    encode_corpus(texts, tmp_path / "out", str(short), column="text", part_rows=32)
+    assert caplog.text.count(f"{ROWS} of {ROWS} texts were longer") == 1
+
+
 def test_an_error_in_a_worker(cluster: None, run: Run, tiny_artifact: Path, tmp_path: Path) -> None:
     table = vectors_table(0, 20, WIDE)
     rows = floats(table)

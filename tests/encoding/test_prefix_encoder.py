@@ -14,9 +14,10 @@ from torch import nn
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from st_embfilter import build_model
-from st_embfilter._compat import Pooling, Transformer
+from st_embfilter._compat import Pooling, Transformer, tokenize
+from st_embfilter.encoding.checks import room_for_text
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Tokens, batches, shared_length
-from st_embfilter.errors import NonFiniteError
+from st_embfilter.errors import MisuseError, NonFiniteError
 from support.comparing import relative
 from support.models import byte_level_tokenizer
 
@@ -251,3 +252,29 @@ def test_each_text_is_as_it_is_alone_on_both_sides_of_the_switch(long_rope: Path
             expected = np.stack([alone[text] for text in texts])
             assert relative(encoder.encode(texts), expected) < 1e-4
         assert encoder.reason is None
+
+
+@pytest.mark.parametrize("limit", [1, 9, 10])
+@pytest.mark.parametrize("form", [{}, {"format": "exact"}, {"prompt": "echo"}])
+def test_a_limit_without_room_for_text_is_refused(
+    tiny: Path, form: dict[str, Any], limit: int
+) -> None:
+    """sentence-transformers embeds every text uncut, or the prompt alone."""
+    model = build_model(tiny, ratio=2, **form)
+    model.max_seq_length = limit
+    with pytest.raises(MisuseError, match="no room for text"):
+        PrefixEncoder(model).encode(["word " * 300])
+
+
+@pytest.mark.parametrize("form", [*FORMS, {"prompt": "none"}], ids=str)
+def test_what_is_cut_is_counted(tiny: Path, form: dict[str, Any]) -> None:
+    model = build_model(tiny, ratio=2, **form)
+    room = room_for_text(model, "")
+    assert room
+    room //= 2 if form == {"prompt": "echo"} else 1  # Its tokenizer counts twice.
+    encoder = PrefixEncoder(model)
+    texts = ["a" + " a" * (length - 1) for length in (room, room + 1, 3, room + 50)]
+    encoder.encode([*texts, texts[1]])
+    assert encoder.cut == 3
+    seen = tokenize(model, texts)["attention_mask"].sum(dim=1).tolist()
+    assert seen[0] == seen[1] == seen[3] > seen[2]

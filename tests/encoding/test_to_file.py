@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from st_embfilter import build_model
 from st_embfilter.encoding import to_file as encoding
 from st_embfilter.encoding.checks import Embeddings
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
@@ -131,3 +132,17 @@ def test_an_output_that_exists_is_kept(tiny_model: SentenceTransformer, tmp_path
     with pytest.raises(OutputExistsError):
         encode_to_file(tiny_model, TEXTS, path, job="")
     assert path.read_bytes() == b"mine"
+
+
+def test_cut_texts_are_told_once(
+    counted: type[Interrupting], tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that a stopped run has done too."""
+    model = build_model(tiny, ratio=2, max_seq_length=20)
+    texts = ["A long text. " * 20, "Short.", *(f"Another long one: {i} " * 9 for i in range(8))]
+    with pytest.raises(KeyboardInterrupt):
+        encode_to_file(model, texts, tmp_path / "a.npy", job="a", batch_size=1)
+    assert "longer" not in caplog.text
+    counted.calls = 10
+    encode_to_file(model, texts, tmp_path / "a.npy", job="a", batch_size=1)
+    assert caplog.text.count("9 of 10 texts were longer") == 1

@@ -356,6 +356,16 @@ def test_filters_that_are_none(tmp_path: Path) -> None:
         VectorFilter.from_artifact(biased)
 
 
+@pytest.mark.parametrize("name", ["spark.parquet", "spark"])
+def test_a_folder_of_parquet_files_is_for_ray(
+    tiny_artifact: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "part-00000.snappy.parquet").touch()
+    with pytest.raises(MisuseError, match="st-embfilter ray transform"):
+        transform_file(tmp_path / name, tiny_artifact, tmp_path / "out.parquet")
+
+
 def test_queries_on_the_fly(artifact: Path) -> None:
     vector_filter = VectorFilter.from_artifact(artifact, dims=6)
     assert (vector_filter.width, vector_filter.dimensions) == (WIDTH, 6)
