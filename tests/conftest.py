@@ -45,7 +45,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny: Path) -> SentenceTransformer:
     """What build_model makes of it with all defaults."""
-    return build_model(tiny, device="cpu")
+    return build_model(tiny, band="edge", device="cpu")
 
 
 @pytest.fixture(scope="session")

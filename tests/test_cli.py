@@ -51,12 +51,14 @@ def test_version(run: Run) -> None:
 def test_prompts_of_queries_and_documents(run: Run, tiny: Path, tmp_path: Path, form: str) -> None:
     out, vectors = tmp_path / "artifact", tmp_path / "vectors.npy"
     prompts = ("--prompt", "none", "--query-prompt", "The question {text}")
-    built = run("build", tiny, "--out", out, "--format", form, *prompts)
+    built = run("build", tiny, "--out", out, "--format", form, *prompts, "--band", "edge")
     assert built.returncode == 0, built.stderr
     assert ("trust_remote_code=True" in built.stderr) == (form == "exact")
     encoded = run("encode", out, "-", "--out", vectors, "--prompt-name", "query", text="cats\n")
     assert encoded.returncode == 0, encoded.stderr
-    expected = build_model(tiny, prompt="The question {text}", device="cpu").encode(["cats"])
+    expected = build_model(tiny, band="edge", prompt="The question {text}", device="cpu").encode(
+        ["cats"]
+    )
     np.testing.assert_allclose(np.load(vectors), expected, atol=1e-4)
     assert run("verify", out).returncode == 0
     other = ("encode", out, "-", "--out", tmp_path / "other.npy", "--prompt-name", "title")
@@ -67,7 +69,7 @@ def test_prompts_of_queries_and_documents(run: Run, tiny: Path, tmp_path: Path, 
 @pytest.mark.parametrize("form", ["portable", "exact"])
 def test_echo(run: Run, tiny: Path, tmp_path: Path, form: str) -> None:
     out = tmp_path / "artifact"
-    built = run("build", tiny, "--out", out, "--prompt", "echo", "--format", form)
+    built = run("build", tiny, "--out", out, "--prompt", "echo", "--format", form, "--band", "edge")
     assert built.returncode == 0, built.stderr
     assert run("verify", out).returncode == 0
     pooled = "weighted by position" if form == "portable" else "second copy"
@@ -77,7 +79,7 @@ def test_echo(run: Run, tiny: Path, tmp_path: Path, form: str) -> None:
 @pytest.mark.slow
 def test_build_encode_verify(run: Run, tiny: Path, tmp_path: Path) -> None:
     out, vectors = tmp_path / "artifact", tmp_path / "vectors.npy"
-    built = run("build", tiny, "--out", out, "--ratio", 3, "--json")
+    built = run("build", tiny, "--out", out, "--ratio", 3, "--json", "--band", "edge")
     assert built.returncode == 0, built.stderr
     report = json.loads(built.stdout)
     assert report["dimensions"] == WIDTH // 3 and report["path"] == str(out)
@@ -102,7 +104,9 @@ def test_build_encode_verify(run: Run, tiny: Path, tmp_path: Path) -> None:
 def test_spectrum_is_kept_and_used_again(run: Run, tiny: Path, tmp_path: Path) -> None:
     spectrum = tmp_path / "spectrum.safetensors"
     for name in ("one", "two"):
-        result = run("build", tiny, "--out", tmp_path / name, "--spectrum", spectrum)
+        result = run(
+            "build", tiny, "--out", tmp_path / name, "--spectrum", spectrum, "--band", "edge"
+        )
         assert result.returncode == 0, result.stderr
     assert "Reading W_U" not in result.stderr
     matrices = [
@@ -110,7 +114,9 @@ def test_spectrum_is_kept_and_used_again(run: Run, tiny: Path, tmp_path: Path) -
     ]
     assert matrices[0] == matrices[1]
     other = tiny_llama(tmp_path / "other", initializer_range=0.2)
-    result = run("build", other, "--out", tmp_path / "three", "--spectrum", spectrum)
+    result = run(
+        "build", other, "--out", tmp_path / "three", "--spectrum", spectrum, "--band", "edge"
+    )
     assert result.returncode == 2 and "another model" in result.stderr
 
 
@@ -194,7 +200,7 @@ def test_verify_without_a_folder(run: Run, tmp_path: Path) -> None:
 
 def test_a_text_without_a_token_is_named_by_its_row(run: Run, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "artifact"
-    assert run("build", tiny, "--out", out, "--prompt", "none").returncode == 0
+    assert run("build", tiny, "--out", out, "--prompt", "none", "--band", "edge").returncode == 0
     command = ("encode", out, "-", "--out", tmp_path / "x.npy")
     fails(run(*command, text="one\ntwo\n\nfour\n"), 1, "row 2 (from 0)", "has no token")
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
@@ -207,9 +213,13 @@ def test_float16_that_overflows(run: Run, tmp_path: Path) -> None:
     weights = load_file(large / "model.safetensors")
     weights["model.layers.1.mlp.down_proj.weight"] *= 3e4
     save_file(weights, large / "model.safetensors", {"format": "pt"})
-    fails(run("build", large, "--out", tmp_path / "half", "--dtype", "float16"), 1, "float16")
+    fails(
+        run("build", large, "--out", tmp_path / "half", "--dtype", "float16", "--band", "edge"),
+        1,
+        "float16",
+    )
     whole = tmp_path / "whole"
-    assert run("build", large, "--out", whole).returncode == 0
+    assert run("build", large, "--out", whole, "--band", "edge").returncode == 0
     command = ("encode", whole, "-", "--out", tmp_path / "x.npy")
     fails(run(*command, "--dtype", "float16", text="a man\n"), 1, "'a man' holds NaN", "bfloat16")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "whole"]

@@ -50,6 +50,7 @@ def main() -> None:
 
     model = build_model(
         arguments.model,
+        band="edge",
         ratio=1,
         prompt="echo",
         format="exact",

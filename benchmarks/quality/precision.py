@@ -33,7 +33,7 @@ def main() -> None:
 
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
-        built = build_model(arguments.model, ratio=1)
+        built = build_model(arguments.model, band="edge", ratio=1)
         matrix = built[2].linear.weight.detach().cpu()
         artifact = str(save_pretrained(built, f"{folder}/model"))
         for name in arguments.dtypes.split(","):

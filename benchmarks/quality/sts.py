@@ -51,6 +51,7 @@ def main() -> None:
     texts = unique_texts(tasks)
     model = build_model(
         arguments.model,
+        band="edge",
         ratio=1,
         prompt=arguments.prompt,
         format=arguments.format,

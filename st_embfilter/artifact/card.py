@@ -166,7 +166,7 @@ def _build_command(manifest: Manifest) -> str:
         "dims": manifest.k,
         "band": ",".join(map(str, manifest.indices or ())) if band == "indices" else band,
         "seed": manifest.seed if band == "random" else None,
-        "calibration": "FILE" if band == AUTO and not (manifest.calibration or {})["own"] else None,
+        "calibration": "FILE" if band == AUTO and not _calibrated_on_ours(manifest) else None,
         "prompt": names.get(manifest.prompt, manifest.prompt),
         **{
             f"{name}-prompt": names.get(template, template)
@@ -181,6 +181,15 @@ def _build_command(manifest: Manifest) -> str:
     return " ".join(
         ["st-embfilter build", shlex.quote(manifest.source), *given, *thin, "--out DIR"]
     )
+
+
+def _calibrated_on_ours(manifest: Manifest) -> bool:
+    """Whether the band auto was calibrated on what `build` takes by itself.
+
+    In older artifacts that was text of the language model's own, under the key ``own``.
+    """
+    facts = manifest.calibration or {}
+    return bool(facts.get("shipped") or facts.get("own"))
 
 
 def _in_table(template: str) -> str:

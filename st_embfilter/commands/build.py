@@ -47,23 +47,24 @@ def build(
     band: Annotated[
         str,
         typer.Option(
-            help="What is removed: edge (the paper's: both ends of the spectrum); auto (each "
-            "direction weighted by how far the model's embeddings of sample texts differ in it); "
-            "for comparison head, tail, mid, random; or the kept directions, as 3,4,5."
+            help="What is kept. auto: each direction of W_U's spectrum weighted by how far the "
+            "model's embeddings of sample texts differ in it. edge: the paper's, which cuts both "
+            "ends of the spectrum. For comparison head, tail, mid, random; or directions, as 3,4,5."
         ),
-    ] = "edge",
+    ] = "auto",
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="For --band auto: a file of texts, one a line, 400 or more of any kind. Without "
-            "it the language model writes its own, which takes minutes on a CPU."
+            help="For --band auto: a file of texts of the kinds you will embed, one a line, 400 or "
+            "more. Default: 1,150 texts of many kinds, which come with this package."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="For --band random.")] = 0,
     prompt: Annotated[
         str,
         typer.Option(
-            help="prompteol, prompteol-classic, echo, none, or a template with {text} in it."
+            help="prompteol, prompteol-classic, cot, knowledge, keyword, echo, none, or a template "
+            "with {text} in it."
         ),
     ] = "prompteol",
     query_prompt: Annotated[

@@ -35,14 +35,14 @@ def inspect(
         Path | None,
         typer.Option(
             help="UTF-8, one text a line. All are counted for the tokens' frequencies, and the "
-            f"first {MOST_TEXTS} embedded. Default: 100 short English sentences, and frequencies "
-            "from the model itself, with no context."
+            f"first {MOST_TEXTS} embedded. Default: texts of many kinds, of this package, and "
+            "frequencies from the model itself, with no context."
         ),
     ] = None,
     ratio: RatioOption = None,
     dims: KeptOption = None,
     band: Annotated[
-        str, typer.Option(help="As for build: edge, head, tail, mid, random, or 3,4,5.")
+        str, typer.Option(help="As for build: edge, auto, head, tail, mid, random, or 3,4,5.")
     ] = "edge",
     prompt: Annotated[
         str | None,

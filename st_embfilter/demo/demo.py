@@ -38,7 +38,7 @@ def run_demo(out: Path, console: Console) -> None:
     with atomic_output(out, folder=True) as folder:
         console.print("[bold]1. Build[/bold] an embedding model of SmolLM2-135M-Instruct")
         artifact = folder / "smollm2-embedding"
-        built = build_model(source, progress=True)
+        built = build_model(source, band="edge", progress=True)
         save_pretrained(built, artifact)
         filter_module = built[2]
         assert isinstance(filter_module, FilterModule)

@@ -130,7 +130,10 @@ class Inspection:
         distribution: What the frequencies are from.
         texts: How many were embedded.
         singular_values: All, descending.
-        kept: The directions that the filter keeps, ascending.
+        band: The filter's name, as ``edge``.
+        dimensions: How many numbers it gives.
+        weights: By direction: 1 where the filter keeps it, 0 where not; of ``auto`` its weights.
+        kept: The directions that the filter keeps, ascending; of ``auto`` the heavier half.
         bands: The kept directions, and the removed ones on both sides of the spectrum's middle.
         energy: Along the directions.
         token_sets: The frequent, the rare, and random tokens.
@@ -141,6 +144,7 @@ class Inspection:
         samples: The first texts.
         directions: From the beginning, the middle and the end of the spectrum.
         mean_cosine: Of different texts.
+        spread: Over how many directions embeddings of length 1 vary, in effect.
         variance_kept: The kept directions' part of the variance of the embeddings.
     """
 
@@ -150,6 +154,9 @@ class Inspection:
     distribution: str
     texts: int
     singular_values: list[float]
+    band: str
+    dimensions: int
+    weights: list[float]
     kept: list[int]
     bands: list[Band]
     energy: Energy
@@ -161,4 +168,5 @@ class Inspection:
     samples: list[Sample]
     directions: list[Direction]
     mean_cosine: Change
+    spread: Change
     variance_kept: float

@@ -26,6 +26,8 @@ from st_embfilter.inspection.figures import (
 )
 from st_embfilter.inspection.subject import Subject
 from st_embfilter.inspection.vocabulary import Vocabulary
+from st_embfilter.pipeline.automatic import calibration_texts, fit_filter
+from st_embfilter.spectral.bands import AUTO, BandChoice
 from st_embfilter.spectral.lens import direction_tokens, frequent_share, logit_lens, nearest_tokens
 from st_embfilter.spectral.spectroscopy import (
     average_token,
@@ -77,7 +79,7 @@ def inspect(
             f"{subject.source.name} gives embeddings of {embeddings.shape[1]} numbers, and its "
             f"word embeddings have {width}: they can't be read through these"
         )
-    matrix = spectrum.rows(subject.kept)
+    matrix, weights, kept = _take_filter(subject.choice, spectrum, embedder)
     vocabulary = Vocabulary(tokenizer, log_p)
     by_logit = (
         logit_lens(embeddings, unembedding.row_blocks(), TOP).tokens,
@@ -91,7 +93,7 @@ def inspect(
     mean = embeddings.mean(dim=0, keepdim=True)
     average = average_token(spectrum, unembedding.row_blocks(), log_p)
     variance = energy(embeddings - mean, spectrum)
-    bands = _split_bands(width, subject.kept)
+    bands = _split_bands(width, kept)
     return Inspection(
         version=__version__,
         unembedding=unembedding.provenance(),
@@ -99,7 +101,10 @@ def inspect(
         distribution=distribution,
         texts=len(texts),
         singular_values=spectrum.singular_values.tolist(),
-        kept=subject.kept,
+        band=subject.choice.band if isinstance(subject.choice.band, str) else "indices",
+        dimensions=len(matrix),
+        weights=weights,
+        kept=kept,
         bands=bands,
         energy=Energy(
             average_token=energy(average[None], spectrum).tolist(),
@@ -121,8 +126,24 @@ def inspect(
         ],
         directions=_measure_directions(unembedding, spectrum, vocabulary),
         mean_cosine=Change(_mean_cosine(embeddings), _mean_cosine(embeddings @ matrix.T)),
-        variance_kept=float(variance[subject.kept].sum()),
+        spread=Change(_spread(embeddings), _spread(embeddings @ matrix.T)),
+        variance_kept=float(variance[kept].sum()),
     )
+
+
+def _take_filter(
+    choice: BandChoice, spectrum: Spectrum, embedder: SentenceTransformer
+) -> tuple[Tensor, list[float], list[int]]:
+    """The filter's matrix, the directions' weights, and those that count as kept."""
+    if choice.band == AUTO:
+        module = fit_filter(embedder, spectrum, calibration_texts(None), choice, progress=True)
+        weights = torch.tensor(module.provenance["weights"])
+        heavier = weights.argsort(descending=True)[: spectrum.width // 2]
+        return module.linear.weight.data, weights.tolist(), sorted(heavier.tolist())
+    kept = sorted(choice.indices(spectrum.width))
+    weights = torch.zeros(spectrum.width)
+    weights[kept] = 1
+    return spectrum.rows(kept), weights.tolist(), kept
 
 
 def _split_bands(width: int, kept: Sequence[int]) -> list[Band]:
@@ -200,6 +221,17 @@ def _measure_directions(
         )
         for row, index in enumerate(chosen)
     ]
+
+
+def _spread(embeddings: Tensor) -> float:
+    """Over how many directions the unit vectors of embeddings ``(n, d)`` vary, in effect.
+
+    The participation ratio of the variances ``λ`` along their principal directions,
+    ``(Σ λ)² / Σ λ²``.
+    """
+    units = normalize(embeddings.double(), dim=1)
+    covariance = torch.cov(units.T)
+    return float(covariance.trace() ** 2 / covariance.square().sum())
 
 
 def _mean_cosine(embeddings: Tensor) -> float:

@@ -13,6 +13,7 @@ from st_embfilter.files import atomic_output
 from st_embfilter.inspection.figures import Inspection, Sample, Shares, Token, TopTokens
 from st_embfilter.inspection.plots import draw
 from st_embfilter.inspection.reading import Finding, read
+from st_embfilter.spectral.bands import AUTO
 
 TEMPLATE = Path(__file__).with_name("page.html")
 # What a picture shows, for those who don't see it.
@@ -63,8 +64,7 @@ def render(inspection: Inspection, findings: Sequence[Finding], pictures: dict[s
         title=escape(f"What {inspection.unembedding['source']} writes"),
         facts=_facts_html(inspection),
         reading="\n".join(_finding_html(finding) for finding in findings),
-        kept=len(inspection.kept),
-        width=len(inspection.singular_values),
+        filter=_filter_words(inspection),
         set_size=inspection.token_sets[0].size,
         band_heads="".join(
             f'<th class="number">without<br>{escape(band.name)}</th>' for band in inspection.bands
@@ -89,6 +89,16 @@ def render(inspection: Inspection, findings: Sequence[Finding], pictures: dict[s
         directions=_directions_html(inspection),
         version=escape(inspection.version),
     )
+
+
+def _filter_words(inspection: Inspection) -> str:
+    width = len(inspection.singular_values)
+    if inspection.band == AUTO:
+        return (
+            f"The band auto weighs each of {width} directions, and gives {inspection.dimensions} "
+            f"numbers. The heavier half is shaded, and counts as kept where a band is spoken of."
+        )
+    return f"The filter keeps the shaded directions: {len(inspection.kept)} of {width}."
 
 
 def _facts_html(inspection: Inspection) -> str:

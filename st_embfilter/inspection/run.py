@@ -19,9 +19,8 @@ from st_embfilter.inspection.token_distribution import (
     read_table,
     smoothed_log,
 )
+from st_embfilter.pipeline.automatic import SHIPPED_TEXTS
 from st_embfilter.texts import read_sample
-
-SAMPLE_TEXTS = Path(__file__).with_name("sample_texts.txt")
 
 
 def run_inspection(
@@ -37,7 +36,7 @@ def run_inspection(
 
     Args:
         subject: What :func:`find_subject` found.
-        texts: UTF-8, one a line; by default a hundred English sentences.
+        texts: UTF-8, one a line; by default those that ``auto`` is calibrated on.
         table: The tokens' frequencies. By default they are counted in ``texts``, or if these aren't
             given, the language model's own.
         most_texts: So many are embedded, the first ones.
@@ -47,7 +46,7 @@ def run_inspection(
     Raises:
         EmbFilterError: One of its kinds.
     """
-    chosen = _first_texts(read_sample(texts or SAMPLE_TEXTS), most_texts)
+    chosen = _first_texts(read_sample(texts or SHIPPED_TEXTS), most_texts)
     if len(chosen) < 2:
         raise MisuseError(f"{texts} holds one text: it takes two to compare them")
     tokenizer = load_tokenizer(subject.source)
@@ -84,7 +83,7 @@ def _find_distribution(
         say("Asking the language model for its own frequencies")
         model, _ = load_language_model(subject.checkpoint, device=device)
         return next_token_distribution(model, tokenizer), "the model itself, with no context"
-    counted = texts or SAMPLE_TEXTS
+    counted = texts or SHIPPED_TEXTS
     counts = count_tokens(read_sample(counted), tokenizer, size)
     seen = int((counts > 0).sum())
     words = f"{int(counts.sum()):,} tokens counted in {counted.name}, {seen:,} different"

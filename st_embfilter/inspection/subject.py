@@ -12,7 +12,7 @@ from st_embfilter.errors import BandError, MisuseError
 from st_embfilter.layout.names import MODULES_FILE, PROVENANCE_FILE
 from st_embfilter.pipeline.building import BuildChoices, build_pipeline
 from st_embfilter.pipeline.prompts import DEFAULT_PROMPT, Prompts, resolve_template
-from st_embfilter.spectral.bands import BandChoice
+from st_embfilter.spectral.bands import AUTO, BandChoice
 from st_embfilter.spectral.spectrum import Spectrum
 
 
@@ -24,7 +24,7 @@ class Subject:
         source: Where it is.
         checkpoint: The causal language model; ``None`` for an embedding model.
         unembedding: Its W_U; of an embedding model its word embeddings.
-        kept: The directions that the filter keeps, ascending.
+        choice: What the filter keeps. It fits the model's width.
         prompt: The template of its embeddings; ``None`` for an embedding model, which is used as
             it is.
     """
@@ -32,7 +32,7 @@ class Subject:
     source: Source
     checkpoint: Checkpoint | None
     unembedding: Unembedding
-    kept: list[int]
+    choice: BandChoice
     prompt: str | None
 
     def load_embedder(self, spectrum: Spectrum, device: str | None) -> SentenceTransformer:
@@ -68,7 +68,7 @@ def find_subject(
 
     Raises:
         MisuseError: If an argument doesn't fit the model, or the source is an artifact, of which
-            the filter is part.
+            the filter is part; of its kinds, BandError.
         EmbFilterError: One of its other kinds, see :meth:`Unembedding.from_pretrained`.
     """
     found = find_checkpoint(source, revision)
@@ -87,7 +87,8 @@ def find_subject(
         prompt = resolve_template(DEFAULT_PROMPT if prompt is None else prompt)
         checkpoint, unembedding = found, found.unembedding
     width = unembedding.shape[1]
-    kept = sorted(choice.indices(width))
-    if len(kept) == width:
+    if choice.band == AUTO:
+        choice.dimensions(width)
+    elif len(choice.indices(width)) == width:
         raise BandError(f"all {width} directions are kept: there is no filter to look at")
-    return Subject(resolved, checkpoint, unembedding, kept, prompt)
+    return Subject(resolved, checkpoint, unembedding, choice, prompt)

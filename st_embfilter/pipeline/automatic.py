@@ -2,21 +2,22 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter.checkpoint.checkpoint import Checkpoint
-from st_embfilter.checkpoint.language_model import load_language_model
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.errors import MisuseError
 from st_embfilter.pipeline.filter_module import FilterModule
-from st_embfilter.pipeline.own_text import cut_passages, write_passages
 from st_embfilter.spectral.bands import BandChoice
 from st_embfilter.spectral.spectrum import Spectrum
+from st_embfilter.texts import read_sample
 
+# Written for this: sentences, questions, queries, titles, keyword lists, catalogue lines,
+# paragraphs, messages, code, and 27 languages besides English.
+SHIPPED_TEXTS = Path(__file__).with_name("calibration_texts.txt")
 # With fewer, the result was worse than the plain edge (docs/research/auto.md).
 FEWEST_TEXTS = 200
 
@@ -26,42 +27,32 @@ class Calibration(NamedTuple):
 
     Args:
         texts: Each once.
-        own: Whether the language model wrote them.
+        shipped: Whether they are those that come with this package.
     """
 
     texts: list[str]
-    own: bool
+    shipped: bool
 
     def facts(self) -> dict[str, object]:
         """What an artifact's manifest tells of them."""
         digest = hashlib.sha256("\n".join(self.texts).encode("utf-8", "surrogatepass"))
-        return {"texts": len(self.texts), "own": self.own, "sha256": digest.hexdigest()}
+        return {"texts": len(self.texts), "shipped": self.shipped, "sha256": digest.hexdigest()}
 
 
-def calibration_texts(
-    checkpoint: Checkpoint,
-    given: Sequence[str] | None,
-    dtype: torch.dtype | str,
-    device: str | None,
-    progress: bool,
-) -> Calibration:
-    """The texts that were given, or else the language model's own.
+def calibration_texts(given: Sequence[str] | None) -> Calibration:
+    """The texts that were given, or else those of this package.
 
     Raises:
-        EmbFilterError: One of its kinds: the language model can't be loaded, or can't write.
         MisuseError: If there are too few.
     """
-    if given is not None:
-        texts = list(dict.fromkeys(text for text in given if text.strip()))
-    else:
-        model, tokenizer = load_language_model(checkpoint, dtype, device)
-        texts = cut_passages(write_passages(model, tokenizer, progress=progress))
-    if len(texts) < FEWEST_TEXTS:
+    texts = read_sample(SHIPPED_TEXTS) if given is None else given
+    different = list(dict.fromkeys(text for text in texts if text.strip()))
+    if len(different) < FEWEST_TEXTS:
         raise MisuseError(
             f"the band auto is calibrated on {FEWEST_TEXTS} different texts at least, and there "
-            f"are {len(texts)}: give more, or use the band edge, which needs none"
+            f"are {len(different)}: give more, or none, and it takes those of st-embfilter"
         )
-    return Calibration(texts, own=given is None)
+    return Calibration(different, shipped=given is None)
 
 
 def fit_filter(

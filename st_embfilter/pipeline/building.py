@@ -53,7 +53,7 @@ class BuildChoices:
         max_seq_length: The limit in tokens.
         dtype: The backbone's.
         device: As in ``SentenceTransformer``.
-        calibration: Texts for the band ``auto``, or None where the language model is to write them.
+        calibration: Texts for the band ``auto``, or None for those of this package.
 
     Raises:
         MisuseError: If they don't go together; of its kinds, TemplateError if the prompts can't be
@@ -93,7 +93,7 @@ def build_model(
     *,
     ratio: float | None = None,
     k: int | None = None,
-    band: Band = "edge",
+    band: Band = AUTO,
     seed: int = 0,
     calibration: Sequence[str] | None = None,
     prompt: str = DEFAULT_PROMPT,
@@ -117,12 +117,12 @@ def build_model(
         ratio: The filter ratio τ: ``k = d // τ`` dimensions are kept. 2 if neither this nor ``k``
             is given.
         k: The number of kept dimensions.
-        band: ``edge`` (the paper's), ``auto`` (weighted by a sample of embeddings, see
-            :func:`~st_embfilter.spectral.calibration.automatic_filter`), ``head``, ``tail``,
-            ``mid``, ``random``, or indices of singular directions.
+        band: ``auto`` (the spectrum weighted by a sample of embeddings, see
+            :func:`~st_embfilter.spectral.calibration.automatic_filter`), ``edge`` (the paper's, of
+            W_U alone), ``head``, ``tail``, ``mid``, ``random``, or indices of singular directions.
         seed: For ``random``.
-        calibration: For ``auto``: a few hundred texts of any kind, at least 200. Where there are
-            none, the language model writes its own, which takes minutes on a CPU.
+        calibration: For ``auto``: a few hundred texts, at least 200, of the kinds that are to be
+            embedded. By default those that come with this package, of many kinds.
         prompt: A name of ``prompts.PROMPTS``, or a template with one ``{text}`` (the last token is
             pooled) or two (as Echo).
         query_prompt: What ``encode_query`` uses instead, if not ``prompt``.
@@ -173,10 +173,7 @@ def build_pipeline(
             raise MisuseError(f"the spectrum is of width {spectrum.width}, the model of {width}")
         choices.check_band(width)
         if choices.band.band == AUTO:
-            # Before the backbone: of a large model there is not the room for two.
-            texts = calibration_texts(
-                checkpoint, choices.calibration, choices.dtype, choices.device, progress
-            )
+            texts = calibration_texts(choices.calibration)
         # The backbone first: of a hub repository, W_U is then read from the local cache.
         transformer, tokenizer = load_transformer(
             checkpoint, Transformer if carried else ExactTransformer, choices.dtype

@@ -155,7 +155,7 @@ class FilterModule(Dense):
             "band": AUTO,
             "ratio": spectrum.width / kept,
             "weights": weights.tolist(),
-            "calibration": calibration or {"texts": len(sample), "own": False},
+            "calibration": calibration or {"texts": len(sample), "shipped": False},
             "singular_values": spectrum.singular_values.tolist(),
         }
         module = cls(spectrum.width, kept, provenance)

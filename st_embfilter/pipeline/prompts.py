@@ -14,6 +14,13 @@ PROMPTS = {
     "prompteol": 'Summarize the sentence: "{text}" in one word:"',
     # PromptEOL's first one (Jiang et al., arXiv 2307.16645).
     "prompteol-classic": 'This sentence : "{text}" means in one word:"',
+    # Both are Zhang et al.'s (arXiv 2404.03921): pretended chain of thought, knowledge enhancement.
+    "cot": 'After thinking step by step , this sentence : "{text}" means in one word:"',
+    "knowledge": "The essence of a sentence is often captured by its main subjects and actions, "
+    "while descriptive terms provide additional but less central details. With this in mind , "
+    'this sentence : "{text}" means in one word:"',
+    # Ours: what a text is about, in the place of what it says (docs/choices.md).
+    "keyword": 'Text: "{text}"\nKeyword: "',
     # Echo embeddings (Springer et al., arXiv 2402.15449), as the reference words it.
     "echo": "Rewrite the following paragraph: {text}. The rewritten paragraph: {text}",
     "none": "{text}",

@@ -14,14 +14,10 @@ from st_embfilter.errors import BandError, MisuseError
 
 Floats = NDArray[np.floating]
 
-# Chosen on STS12, STS14, STS16 and Banking77 with one model: the scores are flat around them
-# (docs/research/auto.md).
+# To either side of a direction, as a share of all: one direction's energy is a matter of chance.
 NEIGHBOURS = 1 / 72
-SHARPNESS = 2
-MEAN_SHARE = 0.02
-EQUALIZING = 1 / 3
-# Of the mean eigenvalue. Below, a sample of a few hundred texts shows no more than chance.
-FLOOR = 0.1
+# Of the mean variance of a direction. Scores are flat from 1/8 to 1/2 (docs/research/auto.md).
+NOISE = 1 / 4
 
 
 class Affine(NamedTuple):
@@ -49,11 +45,13 @@ class Principal(NamedTuple):
         mean: ``(d,)``.
         variances: ``(d,)``, descending.
         directions: ``(d, d)``, a row each, in the variances' order.
+        size: n, of how many embeddings.
     """
 
     mean: Floats
     variances: Floats
     directions: Floats
+    size: int
 
     def first(self, k: int) -> Floats:
         """The k directions of most variance ``(k, d)``.
@@ -73,7 +71,7 @@ def principal_directions(sample: Floats) -> Principal:
     mean = sample.mean(axis=0, dtype=np.float64)
     centred = sample - mean
     variances, columns = np.linalg.eigh(centred.T @ centred / len(sample))
-    return Principal(mean, np.maximum(variances[::-1], 0), columns.T[::-1])
+    return Principal(mean, np.maximum(variances[::-1], 0), columns.T[::-1], len(sample))
 
 
 def varying_share(directions: Floats, principal: Principal) -> NDArray[np.float64]:
@@ -106,11 +104,16 @@ def automatic_filter(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The filter of the band ``auto``.
 
-    Two steps, both linear. Every singular direction of W_U is weighted by the square of its
-    :func:`varying_share`, a soft cut in the place of EmbedFilter's two hard ones. Then the
-    principal directions of what is left are taken, most energy first, each divided by its energy
-    to the power 1/3 (to 1/2 would be whitening). The mean counts with a fiftieth of its energy: it
-    is lessened, not removed, as another corpus has another mean.
+    Two steps, both linear, and each a Wiener gain: signal by signal and noise.
+
+    1. Every singular direction of W_U is weighted by its :func:`varying_share`. The noise is the
+       average token; this is a soft cut in the place of EmbedFilter's two hard ones.
+    2. What is left is whitened: its principal directions are taken, most energy first, and each is
+       divided by the root of its energy ``λ``. Then it is weighted by ``λ / (λ + μ/4)`` with ``μ``
+       the mean variance, as of weak directions a sample shows little but chance. The mean is among
+       the directions, a loud one, and so is lessened and not removed: another corpus has another
+       mean. For the same reason the energies are those of a covariance that is shrunk towards
+       ``μ`` as far as so few texts demand (:func:`chance_share`).
 
     Args:
         directions: The right singular vectors of W_U ``(d, d)``, singular values descending.
@@ -125,15 +128,34 @@ def automatic_filter(
     """
     if principal.variances.sum() <= 0:
         raise MisuseError("all texts to calibrate on have the same embedding: give others")
-    weights = varying_share(directions, principal) ** SHARPNESS
+    weights = varying_share(directions, principal)
     weighted = weights[:, None] * directions
     spread = weighted @ principal.directions.T * np.sqrt(principal.variances)
-    mean = weighted @ principal.mean
-    energies, columns = np.linalg.eigh(spread @ spread.T + MEAN_SHARE * np.outer(mean, mean))
-    energies, rows = np.maximum(energies[::-1], 0) + FLOOR * energies.mean(), columns.T[::-1]
-    matrix = rows @ weighted / energies[:, None] ** EQUALIZING
+    covariance, mean = spread @ spread.T, weighted @ principal.mean
+    energies, columns = np.linalg.eigh(covariance + np.outer(mean, mean))
+    energies, rows = np.maximum(energies[::-1], 0), columns.T[::-1]
+    typical, chance = np.trace(covariance) / len(rows), chance_share(covariance, principal.size)
+    energies = (1 - chance) * energies + chance * typical
+    gains = np.sqrt(energies) / (energies + NOISE * typical)
+    matrix = gains[:, None] * (rows @ weighted)
     kept = ((matrix @ principal.directions.T) ** 2 @ principal.variances).sum()
     return matrix * np.sqrt(principal.variances.sum() / kept), weights
+
+
+def chance_share(covariance: Floats, size: int) -> float:
+    """How far a sample's covariance is to be shrunk towards a multiple of the identity, 0 to 1.
+
+    The oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (2010), Equation 23.
+
+    Args:
+        covariance: ``(d, d)``.
+        size: n, of how many embeddings.
+    """
+    width, total, squares = len(covariance), np.trace(covariance), float((covariance**2).sum())
+    # Of a covariance that is a multiple of the identity already, nothing is left to shrink.
+    apart = max(squares - total**2 / width, np.finfo(float).tiny)
+    share = ((1 - 2 / width) * squares + total**2) / ((size + 1 - 2 / width) * apart)
+    return float(min(1, share))
 
 
 def mean_removal(principal: Principal) -> Affine:

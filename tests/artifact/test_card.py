@@ -109,7 +109,7 @@ def test_snippets_fit_the_form(
 ) -> None:
     if options == {"query_prompt": "none"}:
         options = {"format": "exact", **options}
-    model = build_model(tiny, device="cpu", **options)
+    model = build_model(tiny, band="edge", device="cpu", **options)
     text, _ = card_of(model, tmp_path / "model", CardFacts())
     assert [words for words in there if words not in text] == []
     assert [words for words in absent if words in text] == []
@@ -149,7 +149,7 @@ def test_licence_goes_along(tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "llm" / file.name).write_bytes(file.read_bytes())
     (tmp_path / "llm" / "README.md").write_text("---\nlicense: apache-2.0\n---\nA card.\n")
     (tmp_path / "llm" / "LICENSE").write_text("You may.")
-    model = build_model(tmp_path / "llm", device="cpu")
+    model = build_model(tmp_path / "llm", band="edge", device="cpu")
     _, front = card_of(model, tmp_path / "model", CardFacts())
     assert front["license"] == "apache-2.0"
     assert (tmp_path / "model" / "LICENSE").read_text() == "You may."
@@ -186,7 +186,7 @@ def test_build_of_a_recipe(run: Run, tiny: Path, tmp_path: Path) -> None:
     )
     # What is given goes first: the source on this machine, and the form.
     options = ("--recipe", recipe, "--format", "portable", "--out", tmp_path / "model")
-    built = run("build", tiny, *options, "--device", "cpu")
+    built = run("build", "--band", "edge", tiny, *options, "--device", "cpu")
     assert built.returncode == 0, built.stderr
     manifest = json.loads((tmp_path / "model" / "embfilter.json").read_text())
     assert (manifest["k"], manifest["limit"], manifest["form"]) == (12, 99, "portable")
@@ -219,8 +219,24 @@ def test_broken_recipes(content: str, tmp_path: Path) -> None:
 
 
 def test_broken_recipe_at_the_command_line(run: Run, tmp_path: Path) -> None:
-    absent = ("build", "--recipe", tmp_path / "none.yaml", "--out", tmp_path / "model")
+    absent = (
+        "build",
+        "--band",
+        "edge",
+        "--recipe",
+        tmp_path / "none.yaml",
+        "--out",
+        tmp_path / "model",
+    )
     fails(run(*absent), 2, "none.yaml is no recipe")
     (tmp_path / "recipe.yaml").write_text("source: a/b\nratio: many")
-    wrong = ("build", "--recipe", tmp_path / "recipe.yaml", "--out", tmp_path / "model")
+    wrong = (
+        "build",
+        "--band",
+        "edge",
+        "--recipe",
+        tmp_path / "recipe.yaml",
+        "--out",
+        tmp_path / "model",
+    )
     assert run(*wrong).returncode == 2

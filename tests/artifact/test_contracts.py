@@ -30,7 +30,7 @@ def read(path: Path) -> Any:
 def artifact(
     request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    model = build_model(tiny, prompt=request.param, device="cpu")
+    model = build_model(tiny, band="edge", prompt=request.param, device="cpu")
     return save_pretrained(model, tmp_path_factory.mktemp("contract") / "model")
 
 
@@ -131,7 +131,9 @@ def test_weight_names(family: str, prefix: str, tmp_path: Path) -> None:
     and flash_qwen2.rs, 265deb2a.
     """
     save_tiny(family, tmp_path / "llm")
-    artifact = save_pretrained(build_model(tmp_path / "llm", device="cpu"), tmp_path / "model")
+    artifact = save_pretrained(
+        build_model(tmp_path / "llm", band="edge", device="cpu"), tmp_path / "model"
+    )
     names = weight_names(artifact)
     expected = {"embed_tokens.weight", "norm.weight", "layers.0.self_attn.q_proj.weight"}
     assert {prefix + name for name in expected} <= names
@@ -142,7 +144,7 @@ def test_weight_names(family: str, prefix: str, tmp_path: Path) -> None:
 def test_weight_names_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The index of a sharded checkpoint names them alike."""
     save_tiny("Qwen2", tmp_path / "llm")
-    model = build_model(tmp_path / "llm", device="cpu")
+    model = build_model(tmp_path / "llm", band="edge", device="cpu")
     save = model[0].auto_model.save_pretrained
     monkeypatch.setattr(
         model[0].auto_model, "save_pretrained", lambda path: save(path, max_shard_size="60KB")
@@ -160,7 +162,7 @@ def test_configuration(tiny: Path, tmp_path: Path) -> None:
     text-embeddings-inference: backends/candle/src/models/llama.rs, LlamaConfig, 1a7f78be.
     vllm: vllm/config/model.py, 18ec6629: a name that ends in "Model" is converted to embed.
     """
-    model = build_model(tiny, device="cpu")
+    model = build_model(tiny, band="edge", device="cpu")
     model[0].auto_model.config.eos_token_id = [2, 5]
     config = read(save_pretrained(model, tmp_path / "model") / "config.json")
     assert config["eos_token_id"] == 2 and isinstance(config["rope_theta"], float | int)

@@ -27,7 +27,7 @@ def artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
 def shallow(tmp_path: Path) -> Path:
     """Of one layer: a graph of many takes its time."""
     source = tiny_llama(tmp_path / "llm", num_hidden_layers=1)
-    return save_pretrained(build_model(source, device="cpu"), tmp_path / "shallow")
+    return save_pretrained(build_model(source, band="edge", device="cpu"), tmp_path / "shallow")
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
@@ -77,7 +77,7 @@ def test_nan_is_noticed(artifact: Path) -> None:
 
 def test_misuse(run: Run, artifact: Path, tiny: Path, tmp_path: Path) -> None:
     fails(run("export", tmp_path / "none", "onnx"), 1, "no such folder")
-    exact = build_model(tiny, format="exact", device="cpu")
+    exact = build_model(tiny, band="edge", format="exact", device="cpu")
     with pytest.raises(MisuseError, match="the portable form"):
         export(save_pretrained(exact, tmp_path / "exact"), "onnx")
     with pytest.raises(MisuseError, match="tensorrt"):

@@ -37,7 +37,7 @@ def test_loads_without_the_package_and_gives_the_same(
 def test_truncation_is_the_artifact_of_that_size(
     tiny: Path, tiny_artifact: Path, tmp_path: Path, k: int
 ) -> None:
-    small = save_pretrained(build_model(tiny, k=k, device="cpu"), tmp_path / "small")
+    small = save_pretrained(build_model(tiny, band="edge", k=k, device="cpu"), tmp_path / "small")
     cut = SentenceTransformer(str(tiny_artifact), truncate_dim=k, device="cpu")
     whole = SentenceTransformer(str(small), device="cpu")
     assert relative(cut.encode(TEXTS), whole.encode(TEXTS)) <= 1e-6
@@ -76,7 +76,7 @@ def test_is_readable_by_others_as_any_new_file(tiny_artifact: Path) -> None:
 
 
 def test_quantized_backbone_is_not_saved(tiny: Path, tmp_path: Path) -> None:
-    model = build_model(tiny, device="cpu")
+    model = build_model(tiny, band="edge", device="cpu")
     config = SimpleNamespace(quant_method=QuantizationMethod.BITS_AND_BYTES)
     model[0].auto_model.hf_quantizer = SimpleNamespace(quantization_config=config)
     with pytest.raises(PipelineError, match=r"quantized .bitsandbytes.*original checkpoint"):
@@ -121,7 +121,7 @@ def test_scaled_rope_survives(tmp_path: Path, plain_python: Path) -> None:
             "original_max_position_embeddings": 64,
         },
     )
-    model = build_model(source, device="cpu")
+    model = build_model(source, band="edge", device="cpu")
     path = save_pretrained(model, tmp_path / "artifact")
     assert relative(embed(plain_python, path)[0], model.encode(TEXTS)) <= 1e-5
 
@@ -140,7 +140,7 @@ def test_a_pipeline_put_together_by_hand(tmp_path: Path) -> None:
 
 
 def test_pipelines_that_it_can_not_hold(tiny: Path, tmp_path: Path) -> None:
-    model = build_model(tiny, device="cpu")
+    model = build_model(tiny, band="edge", device="cpu")
     backbone, pooling, filter_module = list(model)
     dense = Dense(WIDTH, 8)
     for modules in ([backbone, pooling], [backbone, pooling, dense]):
@@ -209,14 +209,14 @@ def test_kill_in_the_middle_leaves_nothing_that_looks_done(tiny: Path, tmp_path:
     process.wait()
     assert not out.exists()
     # The same call then works, and clears away what was left.
-    save_pretrained(build_model(tiny, device="cpu"), out)
+    save_pretrained(build_model(tiny, band="edge", device="cpu"), out)
     verify(out)
     assert [file.name for file in tmp_path.iterdir()] == ["artifact"]
 
 
 def test_what_gives_nan_is_not_saved(tiny: Path, tmp_path: Path) -> None:
     """As ``--dtype float16`` does where activations overflow."""
-    model = build_model(tiny, device="cpu")
+    model = build_model(tiny, band="edge", device="cpu")
     with torch.no_grad():
         model[0].auto_model.norm.weight.fill_(torch.inf)
     with pytest.raises(NonFiniteError, match="of 'embedding' holds NaN or infinity"):
@@ -226,7 +226,7 @@ def test_what_gives_nan_is_not_saved(tiny: Path, tmp_path: Path) -> None:
 
 def test_settings_of_the_model_in_memory(tiny: Path, tmp_path: Path) -> None:
     """Its similarity is kept, and how far it is cut belongs to whoever loads it."""
-    model = build_model(tiny, device="cpu")
+    model = build_model(tiny, band="edge", device="cpu")
     model.similarity_fn_name = "dot"
     model.truncate_dim = 5
     folder = save_pretrained(model, tmp_path / "out")

@@ -163,7 +163,11 @@ def test_wrong_server_is_told_what_is_wrong(fault: str, tiny_artifact: Path) -> 
 def test_default_prompt_left_out(tiny: Path, tmp_path: Path) -> None:
     """What a server does that doesn't read config_sentence_transformers.json."""
     model = build_model(
-        tiny, prompt='A text: "{text}"', query_prompt='A question: "{text}"', device="cpu"
+        tiny,
+        band="edge",
+        prompt='A text: "{text}"',
+        query_prompt='A question: "{text}"',
+        device="cpu",
     )
     artifact = save_pretrained(model, tmp_path / "artifact")
     served = load(artifact)
@@ -179,7 +183,7 @@ def test_another_model(tiny_artifact: Path, tiny: Path) -> None:
     with serve_model(other) as url:
         _, embeddings = check_server(tiny_artifact, url)
     assert not embeddings.ok and "not known how" in embeddings.detail
-    with serve_model(build_model(tiny, ratio=1, device="cpu")) as url:
+    with serve_model(build_model(tiny, band="edge", ratio=1, device="cpu")) as url:
         _, embeddings = check_server(tiny_artifact, url)
     assert not embeddings.ok and "not known how" in embeddings.detail
 

@@ -34,7 +34,17 @@ def thin(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
     home = tmp_path_factory.mktemp("thin")
     with serve({"org/llm": tiny}) as hub:
         hub.tokens["hf_writes"] = ("org",)
-        command = ("build", "org/llm", "--thin", "--device", "cpu", "--out", home / "model")
+        command = (
+            "build",
+            "--band",
+            "edge",
+            "org/llm",
+            "--thin",
+            "--device",
+            "cpu",
+            "--out",
+            home / "model",
+        )
         built = run(hub, home / "home", *command)
         assert built.returncode == 0, built.stderr
         yield hub, home / "model"
@@ -129,14 +139,24 @@ def test_needs_a_language_model_on_the_hub(
 ) -> None:
     with pytest.raises(MisuseError, match="not a hub repository"):
         save_pretrained(tiny_model, tmp_path / "thin", thin=True)
-    exact = build_model(tiny, format="exact", device="cpu")
+    exact = build_model(tiny, band="edge", format="exact", device="cpu")
     with pytest.raises(MisuseError, match="portable, not exact"):
         save_pretrained(exact, tmp_path / "thin", thin=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_other_dtype_is_refused(thin: tuple[Hub, Path], tmp_path: Path) -> None:
-    command = ("build", "org/llm", "--thin", "--dtype", "bfloat16", "--out", tmp_path / "model")
+    command = (
+        "build",
+        "--band",
+        "edge",
+        "org/llm",
+        "--thin",
+        "--dtype",
+        "bfloat16",
+        "--out",
+        tmp_path / "model",
+    )
     refused = run(thin[0], tmp_path / "home", *command)
     check_failure(refused, 2, "stored in torch.float32", "Leave out the dtype")
     assert not (tmp_path / "model").exists()
@@ -170,7 +190,17 @@ def test_gated_base(thin: tuple[Hub, Path], tmp_path: Path) -> None:
     hub.gated |= {("org/llm", name) for name in ("config.json", "model.safetensors")}
     try:
         refused = run(hub, tmp_path / "home", "verify", folder)
-        built = run(hub, tmp_path / "home", "build", "org/llm", "--thin", "--out", tmp_path / "new")
+        built = run(
+            hub,
+            tmp_path / "home",
+            "build",
+            "--band",
+            "edge",
+            "org/llm",
+            "--thin",
+            "--out",
+            tmp_path / "new",
+        )
     finally:
         hub.gated.clear()
     check_failure(refused, 1, "not a sound artifact")
@@ -184,6 +214,16 @@ def test_older_revision_is_refused(thin: tuple[Hub, Path], tiny: Path, tmp_path:
     old = repository.refs["main"]
     repository.commit("main", dict(repository.head))
     hub.repositories["org/moved"] = repository
-    command = ("build", "org/moved", "--revision", old, "--thin", "--out", tmp_path / "model")
+    command = (
+        "build",
+        "--band",
+        "edge",
+        "org/moved",
+        "--revision",
+        old,
+        "--thin",
+        "--out",
+        tmp_path / "model",
+    )
     refused = run(hub, tmp_path / "home", *command)
     check_failure(refused, 2, "org/moved", "not the newest revision")

@@ -147,7 +147,7 @@ def test_quantized_backbone_with_a_plain_head(
     if importlib.util.find_spec(library.get(method, method)):
         pytest.skip(f"the library for {method} is installed here")
     with pytest.raises(CheckpointError, match=f"can't be loaded.*{remedy}"):
-        build_model(source, device="cpu")
+        build_model(source, band="edge", device="cpu")
 
 
 def test_float8_backbone_becomes_plain(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_float8_backbone_becomes_plain(tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps(config))
 
     texts = ["Two dogs run", "cats"]
-    model = build_model(source, dtype=torch.float32, device="cpu")
-    expected = build_model(plain, dtype=torch.float32, device="cpu").encode(texts)
+    model = build_model(source, band="edge", dtype=torch.float32, device="cpu")
+    expected = build_model(plain, band="edge", dtype=torch.float32, device="cpu").encode(texts)
     # transformers multiplies in float32, the plain copy was rounded to bfloat16.
     assert relative(model.encode(texts), expected) < 0.05
     artifact = save_pretrained(model, tmp_path / "artifact")
@@ -210,7 +210,7 @@ def test_mxfp4_backbone_becomes_plain(tmp_path: Path) -> None:
     }
     (source / "config.json").write_text(json.dumps(content))
 
-    model = build_model(source, ratio=1, dtype=torch.float32, device="cpu")
+    model = build_model(source, band="edge", ratio=1, dtype=torch.float32, device="cpu")
     llm = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     ids = [model[0].preprocess([text])["input_ids"] for text in TEXTS]
     read = head_inputs(llm, ids) @ model[2].linear.weight.numpy().T

@@ -41,6 +41,6 @@ def test_tokenizer_json_is_read_where_tekken_lies_beside_it(with_tekken: Path) -
 def test_models_are_built_where_tekken_lies_beside_it(
     with_tekken: Path, artifact_format: str
 ) -> None:
-    model = build_model(with_tekken, ratio=2, prompt="none", format=artifact_format)
+    model = build_model(with_tekken, band="edge", ratio=2, prompt="none", format=artifact_format)
     read = model.tokenizer(TEXTS)["input_ids"]
     assert read == byte_level_tokenizer()(TEXTS)["input_ids"]

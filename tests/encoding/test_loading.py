@@ -27,7 +27,8 @@ def test_a_folders_identity_is_its_files(tmp_path: Path) -> None:
 def test_code_is_compared_as_utf_8_in_any_locale(tiny: Path, tmp_path: Path) -> None:
     prompt = 'Fasse für mich zusammen: "{text}" in einem Wort:"'
     folder = save_pretrained(
-        build_model(tiny, prompt=prompt, format="exact", device="cpu"), tmp_path / "exact"
+        build_model(tiny, band="edge", prompt=prompt, format="exact", device="cpu"),
+        tmp_path / "exact",
     )
     script = f"from st_embfilter.encoding.loading import load_model; load_model({str(folder)!r})"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "HF_HUB_OFFLINE": "1"}
@@ -41,7 +42,9 @@ def test_code_is_compared_as_utf_8_in_any_locale(tiny: Path, tmp_path: Path) -> 
 def test_a_run_is_pinned_to_a_commit(hub: Hub, home: Path, tiny: Path, tmp_path: Path) -> None:
     """Where the hub's branch moves between two runs, no file has rows of two models."""
     folders = [
-        save_pretrained(build_model(tiny, prompt=prompt, device="cpu"), tmp_path / prompt[:4])
+        save_pretrained(
+            build_model(tiny, band="edge", prompt=prompt, device="cpu"), tmp_path / prompt[:4]
+        )
         for prompt in ("first {text}:", "other {text}:")
     ]
     repository = hub.repositories["org/model"] = Repository.of_folder(folders[0])
@@ -66,24 +69,26 @@ def test_a_run_is_pinned_to_a_commit(hub: Hub, home: Path, tiny: Path, tmp_path:
     repository.commit("main", moved)
     done = hub_runs.run(hub, home, *command)
     assert done.returncode == 0, done.stderr
-    expected = build_model(tiny, prompt="other {text}:", device="cpu").encode(lines)
+    expected = build_model(tiny, band="edge", prompt="other {text}:", device="cpu").encode(lines)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-4)
     old = ("encode", f"org/model@{first}", texts, "--out", tmp_path / "old.npy")
     done = hub_runs.run(hub, home, *old)
     assert done.returncode == 0, done.stderr
-    expected = build_model(tiny, prompt="first {text}:", device="cpu").encode(lines)
+    expected = build_model(tiny, band="edge", prompt="first {text}:", device="cpu").encode(lines)
     np.testing.assert_allclose(np.load(tmp_path / "old.npy"), expected, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_the_exact_form_from_the_hub(hub: Hub, home: Path, tiny: Path, tmp_path: Path) -> None:
-    folder = save_pretrained(build_model(tiny, format="exact", device="cpu"), tmp_path / "exact")
+    folder = save_pretrained(
+        build_model(tiny, band="edge", format="exact", device="cpu"), tmp_path / "exact"
+    )
     hub.repositories["org/exact"] = Repository.of_folder(folder)
     texts, out = tmp_path / "texts.txt", tmp_path / "out.npy"
     texts.write_text("one\ntwo\n")
     done = hub_runs.run(hub, home, "encode", "org/exact", texts, "--out", out)
     assert done.returncode == 0, done.stderr
-    expected = build_model(tiny, format="exact", device="cpu").encode(["one", "two"])
+    expected = build_model(tiny, band="edge", format="exact", device="cpu").encode(["one", "two"])
     np.testing.assert_allclose(np.load(out), expected, atol=1e-4)
     code = folder / "exact_transformer.py"
     code.write_text(code.read_text(encoding="utf-8") + "# changed", encoding="utf-8")

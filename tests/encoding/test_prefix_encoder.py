@@ -34,7 +34,7 @@ FORMS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_gives_what_encode_gives(tiny: Path, form: dict[str, Any]) -> None:
-    model = build_model(tiny, device="cpu", **form)
+    model = build_model(tiny, band="edge", device="cpu", **form)
     encoder = PrefixEncoder(model)
     found = encoder.encode(TEXTS, batch_size=2)
     assert encoder.reason is None and found.dtype == np.float32
@@ -53,7 +53,7 @@ def test_settings_are_encodes(tiny_model: SentenceTransformer) -> None:
 @pytest.mark.parametrize("format", ["portable", "exact"])
 def test_named_prompts_and_dimensions(tiny: Path, format: Any) -> None:
     model = build_model(
-        tiny, device="cpu", query_prompt='Find "{text}" in one word:"', format=format
+        tiny, band="edge", device="cpu", query_prompt='Find "{text}" in one word:"', format=format
     )
     model.truncate_dim = 7
     encoder = PrefixEncoder(model)
@@ -65,7 +65,7 @@ def test_named_prompts_and_dimensions(tiny: Path, format: Any) -> None:
 @pytest.mark.parametrize("role", ["query", "document"])
 @pytest.mark.parametrize("prompt", [None, "Say: "])
 def test_roles_and_prompts(tiny: Path, role: Any, prompt: str | None) -> None:
-    model = build_model(tiny, device="cpu", query_prompt='Find "{text}" in one word:"')
+    model = build_model(tiny, band="edge", device="cpu", query_prompt='Find "{text}" in one word:"')
     encoder = PrefixEncoder(model)
     found = encoder.encode(TEXTS, role=role, prompt=prompt)
     expected = getattr(model, f"encode_{role}")(TEXTS, prompt=prompt)
@@ -88,7 +88,7 @@ def test_a_router_gets_the_role(tiny_model: SentenceTransformer) -> None:
 
 
 def test_bfloat16(tiny: Path) -> None:
-    model = build_model(tiny, device="cpu", dtype=torch.bfloat16)
+    model = build_model(tiny, band="edge", device="cpu", dtype=torch.bfloat16)
     encoder = PrefixEncoder(model)
     found = encoder.encode(TEXTS)
     assert encoder.reason is None
@@ -186,7 +186,7 @@ def test_an_embedding_that_says_nothing_is_refused(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, reused: bool
 ) -> None:
     """As float16 gives it where activations overflow: the text is named."""
-    model = build_model(tiny, device="cpu")
+    model = build_model(tiny, band="edge", device="cpu")
     encoder = PrefixEncoder(model)
     encoder.encode(["fine", "also fine"])
     if not reused:
@@ -230,20 +230,20 @@ def long_rope(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_limit_stops_where_rotary_factors_switch(
     long_rope: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = build_model(long_rope, device="cpu")
+    model = build_model(long_rope, band="edge", device="cpu")
     assert model.max_seq_length == 64 and "Beyond" not in caplog.text
     texts = ["short", "word " * 200]
     alone = np.stack([model.encode(text) for text in texts])
     assert relative(model.encode(texts), alone) < 1e-4
-    build_model(long_rope, max_seq_length=400, device="cpu")
+    build_model(long_rope, band="edge", max_seq_length=400, device="cpu")
     assert "Beyond 64 tokens" in caplog.text
-    assert build_model(long_rope, max_seq_length=60, device="cpu").max_seq_length == 60
+    assert build_model(long_rope, band="edge", max_seq_length=60, device="cpu").max_seq_length == 60
 
 
 @pytest.mark.slow
 def test_each_text_is_as_it_is_alone_on_both_sides_of_the_switch(long_rope: Path) -> None:
     """Whichever come first, and whatever is in their company."""
-    model = build_model(long_rope, max_seq_length=400, device="cpu")
+    model = build_model(long_rope, band="edge", max_seq_length=400, device="cpu")
     short, long = ["a b", "dogs run", ""], ["word " * 100, "cat " * 90]
     alone = {text: model.encode(text) for text in short + long}
     for order in ([short, long], [long, short], [short + long]):
@@ -260,7 +260,7 @@ def test_a_limit_without_room_for_text_is_refused(
     tiny: Path, form: dict[str, Any], limit: int
 ) -> None:
     """sentence-transformers embeds every text uncut, or the prompt alone."""
-    model = build_model(tiny, ratio=2, **form)
+    model = build_model(tiny, band="edge", ratio=2, **form)
     model.max_seq_length = limit
     with pytest.raises(MisuseError, match="no room for text"):
         PrefixEncoder(model).encode(["word " * 300])
@@ -268,7 +268,7 @@ def test_a_limit_without_room_for_text_is_refused(
 
 @pytest.mark.parametrize("form", [*FORMS, {"prompt": "none"}], ids=str)
 def test_what_is_cut_is_counted(tiny: Path, form: dict[str, Any]) -> None:
-    model = build_model(tiny, ratio=2, **form)
+    model = build_model(tiny, band="edge", ratio=2, **form)
     room = room_for_text(model, "")
     assert room
     room //= 2 if form == {"prompt": "echo"} else 1  # Its tokenizer counts twice.

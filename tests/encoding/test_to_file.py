@@ -138,7 +138,7 @@ def test_cut_texts_are_told_once(
     counted: type[Interrupting], tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those that a stopped run has done too."""
-    model = build_model(tiny, ratio=2, max_seq_length=20)
+    model = build_model(tiny, band="edge", ratio=2, max_seq_length=20)
     texts = ["A long text. " * 20, "Short.", *(f"Another long one: {i} " * 9 for i in range(8))]
     with pytest.raises(KeyboardInterrupt):
         encode_to_file(model, texts, tmp_path / "a.npy", job="a", batch_size=1)

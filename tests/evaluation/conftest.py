@@ -11,7 +11,7 @@ from support.evaluation_data import write_sets
 @pytest.fixture(scope="session")
 def whole_artifact(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All directions of the tiny model: every τ, and every baseline."""
-    model = build_model(tiny, ratio=1, device="cpu")
+    model = build_model(tiny, band="edge", ratio=1, device="cpu")
     return save_pretrained(model, tmp_path_factory.mktemp("artifacts") / "whole")
 
 

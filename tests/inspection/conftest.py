@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from st_embfilter.inspection.figures import Inspection
-from st_embfilter.inspection.run import SAMPLE_TEXTS, run_inspection
+from st_embfilter.inspection.run import run_inspection
 from st_embfilter.inspection.subject import find_subject
+from st_embfilter.pipeline.automatic import SHIPPED_TEXTS
 from st_embfilter.spectral.bands import BandChoice
 from support.markup import NASTY
 
@@ -15,7 +16,7 @@ from support.markup import NASTY
 def report_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty texts, one of them hard to show."""
     path = tmp_path_factory.mktemp("texts") / "texts.txt"
-    lines = [NASTY, *SAMPLE_TEXTS.read_text(encoding="utf-8").splitlines()[:19]]
+    lines = [NASTY, *SHIPPED_TEXTS.read_text(encoding="utf-8").splitlines()[:19]]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 

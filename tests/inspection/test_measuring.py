@@ -28,6 +28,13 @@ def test_figures(inspection: Inspection, tiny: Path, report_texts: Path, tiny_mo
     ):
         cosines = normalize(states, dim=1) @ normalize(states, dim=1).T
         assert cosine == pytest.approx(float(cosines[~torch.eye(20).bool()].mean()), abs=1e-5)
+    for states, spread in (
+        (embeddings, inspection.spread.before),
+        (embeddings @ kept.T, inspection.spread.after),
+    ):
+        variances = torch.linalg.eigvalsh(torch.cov(normalize(states, dim=1).T))
+        assert spread == pytest.approx(float(variances.sum() ** 2 / (variances**2).sum()), rel=1e-4)
+    assert inspection.weights == [float(index in inspection.kept) for index in range(WIDTH)]
     centred = embeddings - embeddings.mean(dim=0)
     assert inspection.variance_kept == pytest.approx(
         float((centred @ kept.T).square().sum() / centred.square().sum()), abs=1e-5

@@ -15,25 +15,39 @@ def finding(inspection: Inspection, claim: str) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("frequent", "cosine", "near", "lowered", "alike", "conclusion"),
+    ("frequent", "cosine", "kept", "near", "lowered", "alike", "selective", "conclusion"),
     [
-        ((0.4, 0.1), (0.9, 0.5), "holds", "holds", "holds", "holds"),
-        ((0.4, 0.3), (0.9, 0.5), "holds", "in part", "holds", "in part"),
-        ((0.15, 0.05), (0.9, 0.5), "in part", "holds", "holds", "in part"),
-        ((0.01, 0.01), (0.1, 0.1), "does not hold", "does not hold", *["does not hold"] * 2),
-        ((0.4, 0.1), (0.06, 0.07), "holds", "holds", *["does not hold"] * 2),
-        ((0.4, 0.5), (0.15, 0.05), "holds", "does not hold", "in part", "in part"),
+        ((0.4, 0.1), (0.9, 0.5), 0.2, *["holds"] * 5),
+        ((0.4, 0.3), (0.9, 0.5), 0.2, "holds", "in part", "holds", "holds", "in part"),
+        ((0.15, 0.05), (0.9, 0.5), 0.2, "in part", "holds", "holds", "holds", "in part"),
+        ((0.01, 0.01), (0.1, 0.1), 0.2, *["does not hold"] * 3, "holds", "does not hold"),
+        (
+            (0.4, 0.1),
+            (0.06, 0.07),
+            0.2,
+            "holds",
+            "holds",
+            "does not hold",
+            "holds",
+            "does not hold",
+        ),
+        ((0.4, 0.5), (0.15, 0.05), 0.2, "holds", "does not hold", "in part", "holds", "in part"),
+        ((0.4, 0.1), (0.9, 0.5), 0.3, *["holds"] * 3, "in part", "in part"),
+        ((0.4, 0.1), (0.9, 0.5), 0.4, *["holds"] * 3, *["does not hold"] * 2),
     ],
 )
 def test_reading(
     inspection: Inspection,
     frequent: tuple[float, float],
     cosine: tuple[float, float],
+    kept: float,
     near: str,
     lowered: str,
     alike: str,
+    selective: str,
     conclusion: str,
 ) -> None:
+    """With a share of the mean's energy in the kept half, which has half of the variance."""
     # The tail end lowers the frequent tokens alone.
     sets = [
         replace(
@@ -50,7 +64,16 @@ def test_reading(
         token_sets=sets,
         by_logit=replace(inspection.by_logit, frequent=Change(*frequent)),
         mean_cosine=Change(*cosine),
+        energy=replace(
+            inspection.energy,
+            variance=[1 / WIDTH] * WIDTH,
+            mean_embedding=[
+                2 / WIDTH * (kept if index in inspection.kept else 1 - kept)
+                for index in range(WIDTH)
+            ],
+        ),
     )
+    assert finding(changed, "what all texts share").verdict == selective
     assert finding(changed, "lie near frequent").verdict == near
     assert finding(changed, "lowers frequent").verdict == lowered
     assert finding(changed, "lowers frequent").figures["against random"] == pytest.approx(-2)
@@ -107,3 +130,22 @@ def test_reading_of_the_spectrum(inspection: Inspection) -> None:
 def test_an_embedding_model_is_told_apart(inspection: Inspection) -> None:
     assert "was trained to compare" not in read(inspection)[-1].text
     assert "was trained to compare" in read(replace(inspection, prompt=None))[-1].text
+
+
+def test_auto_needs_no_frequent_tokens(inspection: Inspection) -> None:
+    """Its weights tell how much is left, and the paper's explanation needn't hold."""
+    width = len(inspection.weights)
+    shared = [2 / width if index < width // 2 else 0.0 for index in range(width)]
+    changed = replace(
+        inspection,
+        band="auto",
+        weights=[0.5 if index < width // 2 else 1.0 for index in range(width)],
+        by_logit=replace(inspection.by_logit, frequent=Change(0.01, 0.01)),
+        mean_cosine=Change(0.9, 0.1),
+        energy=replace(inspection.energy, variance=[1 / width] * width, mean_embedding=shared),
+    )
+    found = finding(changed, "what all texts share")
+    assert found.figures["mean left"] == pytest.approx(0.25)
+    assert found.figures["variance left"] == pytest.approx(0.625)
+    assert finding(changed, "expected to help").verdict == "holds"
+    assert finding(replace(changed, band="edge"), "expected to help").verdict == "in part"

@@ -8,15 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
+from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel
 
+from st_embfilter import build_model
 from st_embfilter._compat import Dense, Pooling, Transformer
 from st_embfilter.checkpoint.source import resolve_source
 from st_embfilter.checkpoint.unembedding import Unembedding
 from st_embfilter.errors import NoUnembeddingError
 from st_embfilter.inspection import run as inspection_run
-from st_embfilter.inspection.run import SAMPLE_TEXTS
 from st_embfilter.inspection.subject import Subject
+from st_embfilter.pipeline.automatic import SHIPPED_TEXTS
 from support.command_line import Run, fails
 from support.models import WIDTH, byte_level_tokenizer, tiny_llama
 
@@ -54,13 +56,40 @@ def test_a_language_model(run: Run, tiny: Path, tmp_path: Path) -> None:
         "path": str(tmp_path / "out"),
         "reading": content["reading"],
     }
-    assert len(content["kept"]) == 10 and content["texts"] == 100
+    assert len(content["kept"]) == 10 and content["texts"] == 500
     assert content["distribution"] == "the model itself, with no context"
     for finding in content["reading"]:
         assert finding["verdict"] in result.stderr
     names = ("energy", "shift-by-band", "shift-by-direction", "spectrum")
     files = {*(f"{name}.png" for name in names), "report.html", "report.json"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
+
+
+@pytest.mark.slow
+def test_the_band_auto(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """Its filter is the one that build makes."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one dog\ntwo cats\nthree long days of rain\n")
+    options = ("--band", "auto", "--ratio", 3, "--texts", texts)
+    result = run("inspect", tiny, "--out", tmp_path / "out", *options)
+    assert result.returncode == 0, result.stderr
+    content = load(tmp_path / "out")
+    built = build_model(tiny, ratio=3, device="cpu")
+    assert content["band"] == "auto" and content["dimensions"] == WIDTH // 3
+    assert content["weights"] == pytest.approx(built[2].provenance["weights"], rel=1e-4)
+    assert len(content["kept"]) == WIDTH // 2
+    assert min(content["weights"][i] for i in content["kept"]) >= max(
+        weight for i, weight in enumerate(content["weights"]) if i not in content["kept"]
+    )
+    rows = normalize(built.encode(texts.read_text().splitlines(), convert_to_tensor=True), dim=1)
+    cosines = (rows @ rows.T)[~torch.eye(3).bool()]
+    assert content["mean_cosine"]["after"] == pytest.approx(float(cosines.mean()), abs=1e-4)
+    assert "weighs each" in (tmp_path / "out" / "report.html").read_text()
+    fails(
+        run("inspect", tiny, "--out", tmp_path / "no", "--band", "auto", "--dims", 4000),
+        2,
+        "from 1 to 48",
+    )
 
 
 @pytest.mark.slow
@@ -98,11 +127,11 @@ def test_an_embedding_model(run: Run, trained: Path, tmp_path: Path) -> None:
     assert content["prompt"] is None and len(content["kept"]) == 8
     assert content["unembedding"]["tensor"] == "embeddings.word_embeddings.weight"
     assert (
-        content["distribution"].split(" tokens ")[1].startswith(f"counted in {SAMPLE_TEXTS.name}")
+        content["distribution"].split(" tokens ")[1].startswith(f"counted in {SHIPPED_TEXTS.name}")
     )
     assert "was trained to compare" in content["reading"][-1]["text"]
     # What is read is what the model gives, unchanged.
-    texts = SAMPLE_TEXTS.read_text(encoding="utf-8").splitlines()
+    texts = SHIPPED_TEXTS.read_text(encoding="utf-8").splitlines()
     embedding = SentenceTransformer(str(trained), device="cpu").encode(texts[0])
     unembedding = Unembedding.from_word_embeddings(resolve_source(trained))
     logits = torch.cat(list(unembedding.row_blocks())) @ torch.from_numpy(embedding)

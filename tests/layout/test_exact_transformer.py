@@ -29,7 +29,7 @@ FORMS = ("prompteol", "echo")
 
 @pytest.fixture(scope="module", params=FORMS)
 def exact_model(request: pytest.FixtureRequest, tiny: Path) -> SentenceTransformer:
-    return build_model(tiny, prompt=request.param, format="exact", device="cpu")
+    return build_model(tiny, band="edge", prompt=request.param, format="exact", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,12 @@ def test_echo_is_tokenized_in_pieces(tiny: Path, text: str) -> None:
 
 @cache
 def cached_model(source: Path, prompt: str) -> SentenceTransformer:
-    return build_model(source, prompt=prompt, format="exact", device="cpu")
+    return build_model(source, band="edge", prompt=prompt, format="exact", device="cpu")
 
 
 @pytest.mark.parametrize("limit", [64, 65])
 def test_prompteol_keeps_both_halves_of_the_prompt(tiny: Path, limit: int) -> None:
-    model = build_model(tiny, format="exact", max_seq_length=limit, device="cpu")
+    model = build_model(tiny, band="edge", format="exact", max_seq_length=limit, device="cpu")
     text = " ".join(f"number {i}" for i in range(100))
     whole = byte_level_tokenizer()(PROMPTS["prompteol"].replace("{text}", text))["input_ids"]
     expected = whole[: limit // 2] + whole[-((limit + 1) // 2) :]
@@ -77,7 +77,9 @@ def test_prompteol_keeps_both_halves_of_the_prompt(tiny: Path, limit: int) -> No
 
 
 def test_echo_keeps_the_first_tokens_of_the_text(tiny: Path) -> None:
-    model = build_model(tiny, prompt="echo", format="exact", max_seq_length=20, device="cpu")
+    model = build_model(
+        tiny, band="edge", prompt="echo", format="exact", max_seq_length=20, device="cpu"
+    )
     long = " ".join(f"number {i}" for i in range(100))
     copy = byte_level_tokenizer()(long)["input_ids"][:20]
     features = model[0].preprocess([long, "short"])
@@ -90,7 +92,7 @@ def test_echo_keeps_the_first_tokens_of_the_text(tiny: Path) -> None:
 
 
 def test_echo_pools_the_second_copy_and_eos(tiny: Path) -> None:
-    model = build_model(tiny, prompt="echo", format="exact", ratio=1, device="cpu")
+    model = build_model(tiny, band="edge", prompt="echo", format="exact", ratio=1, device="cpu")
     ids = torch.tensor([ids_of(model, "Two dogs run")])
     copy = len(byte_level_tokenizer()("Two dogs run")["input_ids"])
     with torch.no_grad():
@@ -156,7 +158,12 @@ def test_other_code_is_not_run(exact_artifact: Path, tmp_path: Path, where: str)
 def test_queries_and_documents(tiny: Path, tmp_path: Path, plain_python: Path) -> None:
     query, document = "<{text}> asks for:", "<{text}>"  # One begins with the other.
     model = build_model(
-        tiny, format="exact", device="cpu", query_prompt=query, document_prompt=document
+        tiny,
+        band="edge",
+        format="exact",
+        device="cpu",
+        query_prompt=query,
+        document_prompt=document,
     )
     artifact = save_pretrained(model, tmp_path / "model")
     for encode, prompt in (
@@ -164,7 +171,7 @@ def test_queries_and_documents(tiny: Path, tmp_path: Path, plain_python: Path) -
         (model.encode_query, query),
         (model.encode_document, document),
     ):
-        alone = build_model(tiny, format="exact", device="cpu", prompt=prompt)
+        alone = build_model(tiny, band="edge", format="exact", device="cpu", prompt=prompt)
         assert np.array_equal(encode(TEXTS), alone.encode(TEXTS))
     found, _ = embed(plain_python, artifact, prompt_name="query", trust_remote_code=True)
     assert relative(found, model.encode_query(TEXTS)) <= 1e-5
@@ -178,35 +185,35 @@ def test_special_tokens_are_the_references(tmp_path: Path, legacy: bool) -> None
     for name, count in (("LlamaTokenizerFast", 1), ("PreTrainedTokenizerFast", 5)):
         config["tokenizer_class"] = name
         (source / "tokenizer_config.json").write_text(json.dumps(config))
-        model = build_model(source, prompt="echo", format="exact", device="cpu")
+        model = build_model(source, band="edge", prompt="echo", format="exact", device="cpu")
         assert ids_of(model, "cats sleep").count(1) == count
-        whole = build_model(source, format="exact", device="cpu")
+        whole = build_model(source, band="edge", format="exact", device="cpu")
         assert ids_of(whole, "cats sleep").count(1) == 1
 
 
 def test_bad_prompts(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="--format exact"):
-        build_model(tiny, prompt="echo", query_prompt="echo")
+        build_model(tiny, band="edge", prompt="echo", query_prompt="echo")
     with pytest.raises(TemplateError, match="pools in one way"):
-        build_model(tiny, prompt="echo", query_prompt="prompteol", format="exact")
+        build_model(tiny, band="edge", prompt="echo", query_prompt="prompteol", format="exact")
     with pytest.raises(TemplateError, match="no room"):
-        build_model(tiny, format="exact", max_seq_length=8)
+        build_model(tiny, band="edge", format="exact", max_seq_length=8)
     bare = byte_level_tokenizer()
     bare.eos_token = None
     short = tiny_llama(tmp_path / "short", max_position_embeddings=16)
     endless = tiny_llama(tmp_path / "endless", tokenizer=bare)
     for form in ("portable", "exact"):
         with pytest.raises(TemplateError, match="no room"):
-            build_model(short, prompt="echo", format=form)
+            build_model(short, band="edge", prompt="echo", format=form)
         with pytest.raises(TemplateError, match="EOS"):
-            build_model(endless, prompt="echo", format=form)
+            build_model(endless, band="edge", prompt="echo", format=form)
 
 
 def test_portable_echo_has_the_same_tokens(tiny: Path, plain_python: Path, tmp_path: Path) -> None:
     """What is pooled differs: all tokens, weighted by position."""
     limits = {"max_seq_length": 20, "device": "cpu", "prompt": "echo", "ratio": 1}
-    exact = build_model(tiny, format="exact", **limits)
-    portable = build_model(tiny, **limits)
+    exact = build_model(tiny, band="edge", format="exact", **limits)
+    portable = build_model(tiny, band="edge", **limits)
     for text in ("Two dogs run.", "", "a", "dog " * 100):
         assert portable[0].tokenize([text])["input_ids"][0].tolist() == ids_of(exact, text)
     ids = torch.tensor([ids_of(exact, "Two dogs run")])
@@ -222,7 +229,7 @@ def test_portable_echo_has_the_same_tokens(tiny: Path, plain_python: Path, tmp_p
 
 def test_portable_echo_fits_the_models_positions(tmp_path: Path) -> None:
     source = tiny_llama(tmp_path / "llm", max_position_embeddings=100)
-    model = build_model(source, prompt="echo", device="cpu")
+    model = build_model(source, band="edge", prompt="echo", device="cpu")
     length = model[0].tokenize(["dog " * 100])["input_ids"].shape[1]
     assert length in (99, 100)
 

@@ -1,6 +1,7 @@
 """The band auto: its mathematics, the texts it is calibrated on, and the artifact it gives."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from sklearn.covariance import oas as shrunk_covariance
 
 from st_embfilter import FilterModule, Spectrum, Unembedding, build_model, save_pretrained, verify
-from st_embfilter.checkpoint.checkpoint import find_checkpoint
 from st_embfilter.checkpoint.unembedding import compute_spectrum
 from st_embfilter.errors import (
     BandError,
     MisuseError,
-    NonFiniteError,
     VerificationError,
     WidthError,
 )
 from st_embfilter.pipeline.automatic import calibration_texts
-from st_embfilter.pipeline.own_text import cut_passages, write_passages
-from st_embfilter.spectral.calibration import automatic_filter, principal_directions, varying_share
+from st_embfilter.spectral.calibration import (
+    automatic_filter,
+    chance_share,
+    principal_directions,
+    varying_share,
+)
 from support.command_line import Run, fails
 from support.comparing import relative
 from support.models import WIDTH
@@ -89,10 +92,45 @@ def test_keeps_the_variance_in_total_and_its_order(seed: int) -> None:
     directions = rotation(24, seed)
     sample = sample_with_a_loud_edge(directions, seed)
     matrix, _ = automatic_filter(directions, principal_directions(sample))
-    variances = (sample @ matrix.T).var(axis=0)
-    assert variances.sum() == pytest.approx(sample.var(axis=0).sum())
-    # The mean counts with a fiftieth of its energy: at most one direction is out of order for it.
-    assert (np.diff(variances) < 1e-6 * variances[0]).sum() >= 22
+    filtered = sample @ matrix.T
+    assert filtered.var(axis=0).sum() == pytest.approx(sample.var(axis=0).sum())
+    energies = (filtered**2).mean(axis=0)
+    assert (np.diff(energies) <= 1e-9 * energies[0]).all()
+
+
+@given(seed=SEEDS, size=st.integers(2, 60))
+def test_the_covariance_is_shrunk_as_scikit_learn_has_it(seed: int, size: int) -> None:
+    sample = np.random.default_rng(seed).normal(size=(size, 12)) * np.geomspace(1, 0.1, 12)
+    principal = principal_directions(sample)
+    covariance = (principal.directions.T * principal.variances) @ principal.directions
+    expected = shrunk_covariance(sample)[1]
+    # Theirs leaves out two terms that vanish with the width.
+    assert chance_share(covariance, size) == pytest.approx(expected, rel=0.25)
+    assert 0 <= chance_share(covariance, size) <= 1
+
+
+def test_each_step_by_the_definition() -> None:
+    """With W_U's directions as the axes, and a sample that is uncorrelated along them."""
+    generator = np.random.default_rng(3)
+    rows = np.linalg.qr(generator.normal(size=(4000, 73)))[0]
+    rows = (rows - rows.mean(axis=0)) * np.sqrt(4000) * np.geomspace(3, 0.1, 73)
+    sample = rows[:, :72] + np.eye(72)[10] * 2
+    principal = principal_directions(sample)
+    matrix, weights = automatic_filter(np.eye(72), principal)
+    covariance = np.diag(weights) @ np.cov(sample.T, bias=True) @ np.diag(weights)
+    mean = weights * sample.mean(axis=0)
+    typical, chance = np.trace(covariance) / 72, chance_share(covariance, 4000)
+    energies, columns = np.linalg.eigh(covariance + np.outer(mean, mean))
+    energies = (1 - chance) * energies + chance * typical
+    gains = np.sqrt(energies) / (energies + typical / 4)
+    expected = (columns * gains) @ columns.T  # Whatever the order and signs of the rows.
+    root = columns @ columns.T
+    found = matrix / weights
+    np.testing.assert_allclose(
+        found.T @ found / np.trace(found.T @ found),
+        expected @ root @ expected / np.trace(expected @ expected),
+        atol=1e-6,
+    )
 
 
 def test_fewer_texts_than_dimensions_give_no_wild_rows() -> None:
@@ -117,41 +155,28 @@ def test_a_sample_of_another_model_is_refused() -> None:
         FilterModule.from_sample(spectrum, np.ones((10, 8), np.float32), k=9)
 
 
-def test_passages_are_cut_into_whole_sentences() -> None:
-    chinese = "\u8fd9\u662f\u4e00\u4e2a\u76f8\u5f53\u957f\u7684\u4e2d\u6587\u53e5\u5b50\u3002"
-    passage = f"A first sentence. Is this\na second one? No. {chinese}The end is miss"
-    assert cut_passages([passage, "too short", passage]) == [
-        " ".join(passage.split()),
-        "A first sentence.",
-        "a second one?",
-        chinese,
-    ]
+def test_the_shipped_texts_are_many_and_of_many_kinds() -> None:
+    texts = calibration_texts(None)
+    assert texts.shipped and len(texts.texts) == 1150
+    assert not any(text != text.strip() or "\t" in text for text in texts.texts)
+    beginnings = Counter(text.split()[0] for text in texts.texts)
+    assert beginnings.most_common(1)[0][1] < 0.02 * len(texts.texts)
+    not_ascii = sum(not text.isascii() for text in texts.texts)
+    assert 0.1 < not_ascii / len(texts.texts) < 0.4
 
 
-def test_the_model_writes_the_same_in_every_call_and_leaves_the_generator_alone(
-    tiny: Path,
+def test_without_texts_a_model_is_calibrated_on_the_shipped_ones(
+    tiny: Path, tmp_path: Path
 ) -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny).eval()
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    before = torch.random.get_rng_state()
-    first = write_passages(model, tokenizer, count=6, tokens=10)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(123)
-    assert write_passages(model, tokenizer, count=6, tokens=10) == first
-    assert len(set(first)) == 6
-
-
-def test_a_broken_model_cannot_write(tiny: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny).eval()
-    with torch.no_grad():
-        model.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(NonFiniteError, match="logits"):
-        write_passages(model, AutoTokenizer.from_pretrained(tiny), count=2, tokens=2)
-
-
-def test_own_texts_are_those_of_the_whole_language_model(tiny: Path) -> None:
-    texts, own = calibration_texts(find_checkpoint(str(tiny), None), None, "auto", "cpu", False)
-    assert own and len(texts) == len(set(texts)) >= 200
+    model = build_model(tiny, device="cpu")
+    folder = save_pretrained(model, tmp_path / "model")
+    manifest = json.loads((folder / "embfilter.json").read_text())
+    assert manifest["band"] == "auto" and manifest["calibration"]["shipped"]
+    card = (folder / "README.md").read_text()
+    assert "--band auto" in card and "--calibration" not in card
+    assert "Nothing in it was fitted" in card and "1,150 texts" in card
+    again = build_model(tiny, band="auto", calibration=calibration_texts(None).texts, device="cpu")
+    torch.testing.assert_close(again[2].linear.weight, model[2].linear.weight, rtol=0, atol=0)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +218,7 @@ def test_round_trip(calibrated: SentenceTransformer, tmp_path: Path) -> None:
     assert relative(loaded.encode(texts), calibrated.encode(texts)) < 1e-5
     assert "weighted" in " ".join(check.detail for check in verify(folder))
     manifest = json.loads((folder / "embfilter.json").read_text())
-    assert manifest["calibration"]["texts"] == 250 and not manifest["calibration"]["own"]
+    assert manifest["calibration"]["texts"] == 250 and not manifest["calibration"]["shipped"]
     config = json.loads((folder / "config.json").read_text())
     assert config["is_matryoshka"] is True
     card = (folder / "README.md").read_text()
@@ -244,7 +269,11 @@ def test_bad_input(run: Run, tiny: Path, tmp_path: Path) -> None:
     fails(run(*build, empty), 2, "holds no text")
     fails(run(*build, latin), 2, "not UTF-8")
     fails(run(*build, tmp_path / "none.txt"), 2, "can't be read")
-    fails(run("build", tiny, "--out", out, "--calibration", few), 2, "only the band auto")
+    fails(
+        run("build", "--band", "edge", tiny, "--out", out, "--calibration", few),
+        2,
+        "only the band auto",
+    )
     fails(run(*build, few, "--dims", "4000"), 2, "from 1 to 48")
     assert not out.exists()
 

@@ -37,7 +37,7 @@ def by_hand(source: Path, text: str, template: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("prompt", ["prompteol", "none", "Text: <{text}>"])
 def test_is_the_filtered_hidden_state_of_the_plain_text(tiny: Path, prompt: str) -> None:
-    model = build_model(tiny, prompt=prompt, device="cpu")
+    model = build_model(tiny, band="edge", prompt=prompt, device="cpu")
     template = model.tokenizer.init_kwargs["embfilter_template"]
     hidden = by_hand(tiny, "Two dogs run", template)
     expected = FilterModule.from_pretrained(tiny)({"sentence_embedding": hidden[None]})
@@ -75,7 +75,7 @@ def test_any_text_has_a_finite_embedding(tiny_model: SentenceTransformer, texts:
 
 
 def test_long_text_keeps_the_whole_prompt(tiny: Path) -> None:
-    model = build_model(tiny, max_seq_length=48, device="cpu")
+    model = build_model(tiny, band="edge", max_seq_length=48, device="cpu")
     features = model.tokenize(["dog " * 300])
     assert features["input_ids"].shape == (1, 48)
     text = model.tokenizer.decode(features["input_ids"][0])
@@ -87,27 +87,27 @@ def test_long_text_keeps_the_whole_prompt(tiny: Path) -> None:
 
 def test_limit_is_never_beyond_the_models_own(tmp_path: Path) -> None:
     source = tiny_llama(tmp_path / "llm", max_position_embeddings=64)
-    assert build_model(source, device="cpu").max_seq_length == 64
+    assert build_model(source, band="edge", device="cpu").max_seq_length == 64
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_backbones(tmp_path: Path, dtype: torch.dtype) -> None:
     source = tiny_llama(tmp_path / "llm", dtype=dtype, initializer_range=0.1)
-    model = build_model(source, device="cpu")
+    model = build_model(source, band="edge", device="cpu")
     assert model[0].auto_model.dtype == dtype
     assert model[2].linear.weight.dtype == torch.float32
-    wide = build_model(source, dtype=torch.float32, device="cpu")
+    wide = build_model(source, band="edge", dtype=torch.float32, device="cpu")
     assert wide[0].auto_model.dtype == torch.float32
     assert relative(model.encode("Two dogs run"), wide.encode("Two dogs run")) < 0.1
 
 
 def test_spectrum_may_be_given(tiny: Path, tiny_model: SentenceTransformer) -> None:
     spectrum = compute_spectrum(Unembedding.from_pretrained(tiny))
-    model = build_model(tiny, spectrum=spectrum, device="cpu")
+    model = build_model(tiny, band="edge", spectrum=spectrum, device="cpu")
     assert np.array_equal(model.encode("x"), tiny_model.encode("x"))
     other = Spectrum(torch.ones(3), torch.eye(3), {})
     with pytest.raises(MisuseError, match="width 3"):
-        build_model(tiny, spectrum=other)
+        build_model(tiny, band="edge", spectrum=other)
 
 
 PER_SIDE = {
@@ -125,10 +125,12 @@ def test_queries_and_documents(tmp_path: Path, plain_python: Path, tokenizer: st
         if tokenizer == "byte level"
         else sentencepiece_tokenizer(tokenizer == "legacy"),
     )
-    model = build_model(source, device="cpu", **PER_SIDE)  # type: ignore[arg-type]
+    model = build_model(source, band="edge", device="cpu", **PER_SIDE)  # type: ignore[arg-type]
     texts = ["cats sleep", "(in brackets)", "dog " * 700]
-    documents = build_model(source, device="cpu").encode(texts)
-    queries = build_model(source, prompt=PER_SIDE["query_prompt"], device="cpu").encode(texts)
+    documents = build_model(source, band="edge", device="cpu").encode(texts)
+    queries = build_model(
+        source, band="edge", prompt=PER_SIDE["query_prompt"], device="cpu"
+    ).encode(texts)
     for found, expected in (
         (model.encode(texts), documents),
         (model.encode_document(texts), documents),
@@ -153,9 +155,9 @@ def test_misuse_is_seen_before_the_backbone_is_loaded(
 
     monkeypatch.setattr("st_embfilter.checkpoint.backbone.load_backbone", fail)
     with pytest.raises(BandError):
-        build_model(tiny, ratio=0)
+        build_model(tiny, band="edge", ratio=0)
     with pytest.raises(TemplateError):
-        build_model(tiny, prompt="no place for a text")
+        build_model(tiny, band="edge", prompt="no place for a text")
 
 
 def test_backbone_that_is_cut_off(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_backbone_that_is_cut_off(tmp_path: Path) -> None:
     weights = source / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="truncated"):
-        build_model(source)
+        build_model(source, band="edge")
 
 
 def test_missing_shard(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_missing_shard(tmp_path: Path) -> None:
     (tmp_path / "llm" / lost).unlink()
     assert FilterModule.from_pretrained(tmp_path / "llm").in_features == WIDTH
     with pytest.raises(CheckpointError, match=lost):
-        build_model(tmp_path / "llm", device="cpu")
+        build_model(tmp_path / "llm", band="edge", device="cpu")
 
 
 def test_rotary_settings_that_this_transformers_does_not_read(tmp_path: Path) -> None:
@@ -186,11 +188,11 @@ def test_rotary_settings_that_this_transformers_does_not_read(tmp_path: Path) ->
     config["rope_parameters"] = {"rope_type": "default", "rope_theta": 500.0}
     (source / "config.json").write_text(json.dumps(config))
     if TRANSFORMERS_MAJOR >= 5:
-        inverse = build_model(source, device="cpu")[0].auto_model.rotary_emb.inv_freq
+        inverse = build_model(source, band="edge", device="cpu")[0].auto_model.rotary_emb.inv_freq
         assert inverse[1] == pytest.approx(500 ** (-1 / 6))
     else:
         with pytest.raises(CheckpointError, match=r"saved by transformers 5.*upgrade"):
-            build_model(source, device="cpu")
+            build_model(source, band="edge", device="cpu")
 
 
 @pytest.mark.parametrize("quantized", [False, True])
@@ -206,4 +208,4 @@ def test_backbone_that_lacks_weights(tmp_path: Path, quantized: bool) -> None:
         (source / "config.json").write_text(json.dumps(config))
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lacks weights.*layers.1.mlp.up_proj"):
-        build_model(source, device="cpu")
+        build_model(source, band="edge", device="cpu")

@@ -25,7 +25,7 @@ def call(kind: str, source: str, revision: str | None) -> dict[str, Any]:
         module = FilterModule.from_pretrained(source, revision=revision, k=12)
         return {"provenance": module.provenance, "matrix": module.linear.weight.tolist()}
     if kind == "model":
-        model = build_model(source, revision=revision, k=12, device="cpu")
+        model = build_model(source, band="edge", revision=revision, k=12, device="cpu")
         return {"embedding": model.encode("a text").tolist()}
     if kind == "config":
         return {"width": AutoConfig.from_pretrained(source, revision=revision).hidden_size}

@@ -69,7 +69,7 @@ def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> No
     llm_head = llm.get_output_embeddings().weight
     to_head = float((matrix - llm_head.detach()).abs().max())
 
-    model = build_model(tmp_path / "llm", ratio=1, device="cpu")
+    model = build_model(tmp_path / "llm", band="edge", ratio=1, device="cpu")
     alone = np.stack([model.encode(text) for text in TEXTS])
     together = model.encode(TEXTS)
     ids = [model[0].tokenize([text])["input_ids"] for text in TEXTS]

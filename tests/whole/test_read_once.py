@@ -19,7 +19,7 @@ READING = (resolve_source, load_config, read_recipe, GGUFReader.__init__)
 def test_build(run: Run, tiny: Path, tmp_path: Path) -> None:
     recipe, spectrum = tmp_path / "recipe.yaml", tmp_path / "spectrum.safetensors"
     recipe.write_text(f"source: {tiny}\nformat: exact\ncard: {{license: mit}}\n")
-    arguments = ("build", tiny, "--out", tmp_path / "out", "--recipe", recipe)
+    arguments = ("build", "--band", "edge", tiny, "--out", tmp_path / "out", "--recipe", recipe)
     with counting(*READING) as calls:
         done = run(*arguments, "--spectrum", spectrum)
     assert done.returncode == 0, done.stderr
@@ -29,7 +29,7 @@ def test_build(run: Run, tiny: Path, tmp_path: Path) -> None:
 
 def test_build_of_a_gguf_file(run: Run, smollm2: Path, tmp_path: Path) -> None:
     with counting(*READING) as calls:
-        done = run("build", smollm2, "--out", tmp_path / "out")
+        done = run("build", "--band", "edge", smollm2, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert calls == {"resolve_source": 1, "load_config": 0, "read_recipe": 0, "__init__": 1}
     assert "license: apache-2.0" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

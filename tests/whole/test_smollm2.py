@@ -26,9 +26,9 @@ from st_embfilter.checkpoint.unembedding import compute_spectrum
 from st_embfilter.demo import demo
 from st_embfilter.errors import OutputExistsError
 from st_embfilter.inspection import run as inspection_run
-from st_embfilter.inspection.run import SAMPLE_TEXTS
 from st_embfilter.inspection.subject import Subject
 from st_embfilter.pipeline import building
+from st_embfilter.pipeline.automatic import SHIPPED_TEXTS
 from st_embfilter.spectral.spectrum import Spectrum
 from support.command_line import Run
 from support.comparing import relative
@@ -55,7 +55,7 @@ def cosines(embeddings: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="session")
 def smollm2_model(smollm2: Path) -> SentenceTransformer:
     """The real pipeline, in float32."""
-    return build_model(smollm2, device="cpu")
+    return build_model(smollm2, band="edge", device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +120,13 @@ def test_exact_form_is_the_reference(
     """All texts that there are; where the shared data is, the one beyond the limit too."""
     rows, texts = list(reference_texts), list(reference_texts.values())
     model = build_model(
-        smollm2, ratio=1, prompt=prompt, format="exact", spectrum=spectrum, device="cpu"
+        smollm2,
+        band="edge",
+        ratio=1,
+        prompt=prompt,
+        format="exact",
+        spectrum=spectrum,
+        device="cpu",
     )
     # More in a batch would all be padded to the longest.
     embeddings = model.encode(texts, batch_size=2)
@@ -207,7 +213,7 @@ def test_inspect_finds_the_steps_of_the_paper(
     monkeypatch.setattr(Subject, "load_embedder", lambda *_: raw)
     monkeypatch.setattr(inspection_run, "load_tokenizer", lambda _: raw.tokenizer)
     monkeypatch.setattr("st_embfilter.commands.inspect.MOST_TEXTS", 12)
-    result = run("inspect", smollm2, "--out", tmp_path / "out", "--texts", SAMPLE_TEXTS)
+    result = run("inspect", smollm2, "--out", tmp_path / "out", "--texts", SHIPPED_TEXTS)
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     near, average, _, lowered, _, alike, _, conclusion = content["reading"]
