@@ -1,4 +1,4 @@
-"""What was tried for the band auto, and how its constants were chosen: Spearman on three sets.
+"""What each part of the band auto is worth: Spearman on three sets.
 
     python benchmarks/quality/auto_variants.py DIR own.txt --embeddings OUT/embeddings [--data DATA]
 
@@ -32,7 +32,7 @@ from st_embfilter.spectral.calibration import (
 from st_embfilter.texts import read_sample
 
 TUNED_ON = ("STS12", "STS14", "STS16")
-SIZES = (288, 144, 72, 36)
+RATIOS = (1, 2, 4, 8)
 Array = NDArray[Any]
 # From the directions of W_U and a sample to the transform for k dimensions.
 Variant = Callable[[Array, Principal, int], Callable[[Array], Array]]
@@ -48,28 +48,15 @@ def edge(v: Array, sample: Principal, k: int) -> Callable[[Array], Array]:
     return linear(v[band_indices(len(v), k)])
 
 
-def less_mean(share: float) -> Variant:
-    """Subtract a share of the sample's mean, which takes a bias."""
-    return lambda v, sample, k: linear(v[band_indices(len(v), k)], share * sample.mean)
-
-
-def without_mean_direction(v: Array, sample: Principal, k: int) -> Callable[[Array], Array]:
-    """Remove the direction of the mean, then both ends."""
-    unit = sample.mean / np.linalg.norm(sample.mean)
-    return linear(v[band_indices(len(v), k)] @ (np.eye(len(v)) - np.outer(unit, unit)))
-
-
-def principal_in_band(part: float, power: float) -> Variant:
-    """Principal directions inside the middle of the spectrum, scaled by a power of variance."""
-
-    def variant(v: Array, sample: Principal, k: int) -> Callable[[Array], Array]:
-        band = v[band_indices(len(v), max(k, int(part * len(v))))]
-        spread = band @ sample.directions.T * np.sqrt(sample.variances)
-        variances, columns = np.linalg.eigh(spread @ spread.T)
-        kept, rows = variances[::-1][:k], columns.T[::-1][:k]
-        return linear(rows / kept[:, None] ** power @ band, 0.5 * sample.mean)
-
-    return variant
+def earlier(v: Array, sample: Principal, k: int) -> Callable[[Array], Array]:
+    """The rule until November 2026: squared weights, energies to the power 1/3, 2% of the mean."""
+    weighted = calibration.varying_share(v, sample)[:, None] ** 2 * v
+    spread = weighted @ sample.directions.T * np.sqrt(sample.variances)
+    mean = weighted @ sample.mean
+    energies, columns = np.linalg.eigh(spread @ spread.T + 0.02 * np.outer(mean, mean))
+    energies = np.maximum(energies[::-1], 0)
+    rows = columns.T[::-1] @ weighted / (energies + 0.1 * energies.mean())[:, None] ** (1 / 3)
+    return linear(rows[:k])
 
 
 def auto(v: Array, sample: Principal, k: int) -> Callable[[Array], Array]:
@@ -87,27 +74,34 @@ def changed(**constants: Any) -> Variant:
     return variant
 
 
+def unweighted(v: Array, sample: Principal, k: int) -> Callable[[Array], Array]:
+    """The band auto without its first step: the spectrum is not used."""
+    with patch.object(calibration, "varying_share", lambda v, _: np.ones(len(v))):
+        return auto(v, sample, k)
+
+
+def without_mean(v: Array, sample: Principal, k: int) -> Callable[[Array], Array]:
+    """The band auto, as if the mean were nowhere in its second step."""
+    weights = calibration.varying_share(v, sample)
+    with patch.object(calibration, "varying_share", lambda *_: weights):
+        return auto(v, sample._replace(mean=np.zeros_like(sample.mean)), k)
+
+
 VARIANTS: dict[str, Variant] = {
     "edge": edge,
-    "edge, the mean's direction removed": without_mean_direction,
-    "edge, half of the mean subtracted": less_mean(0.5),
-    "edge, the mean subtracted": less_mean(1.0),
-    "edge, half of the mean subtracted, whitened, power 1/4": principal_in_band(0.0, 0.25),
-    "the same inside the middle half": principal_in_band(0.5, 0.25),
-    "the same inside the middle three quarters": principal_in_band(0.75, 0.25),
     "whitening": lambda v, sample, k: whitening(sample, k).apply,
     "**auto**": auto,
-    "auto, no weights (sharpness 0)": changed(SHARPNESS=0),
-    "auto, sharpness 1": changed(SHARPNESS=1),
-    "auto, sharpness 3": changed(SHARPNESS=3),
+    "auto, the spectrum unused": unweighted,
+    "auto, the mean left out of the second step": without_mean,
+    "auto, no noise (the second moment whitened)": changed(NOISE=0.0),
+    "auto, noise 1/16": changed(NOISE=1 / 16),
+    "auto, noise 1/8": changed(NOISE=1 / 8),
+    "auto, noise 1/2": changed(NOISE=1 / 2),
+    "auto, noise 1": changed(NOISE=1.0),
     "auto, no neighbours": changed(NEIGHBOURS=0.0),
     "auto, twice the neighbours": changed(NEIGHBOURS=1 / 36),
-    "auto, the mean not counted": changed(MEAN_SHARE=0.0),
-    "auto, a tenth of the mean": changed(MEAN_SHARE=0.1),
-    "auto, all of the mean": changed(MEAN_SHARE=1.0),
-    "auto, power 0 (not equalized)": changed(EQUALIZING=0.0),
-    "auto, power 1/4": changed(EQUALIZING=0.25),
-    "auto, power 1/2": changed(EQUALIZING=0.5),
+    "auto, not shrunk": changed(chance_share=lambda *_: 0.0),
+    "the rule before": earlier,
 }
 COUNTS = (50, 100, 200, 400, 800)
 
@@ -127,16 +121,17 @@ def main() -> None:
     raw, fitted_on = embedder(texts), embedder(sorted(set(read_sample(arguments.fit))))
     v = directions(evaluated, "tail", raw.shape[1]).astype(np.float64)
 
+    sizes = [len(v) // ratio for ratio in RATIOS]
     print(
-        f"| {len(fitted_on)} texts | {' | '.join(map(str, SIZES))} |\n|---|{'---:|' * len(SIZES)}"
+        f"| {len(fitted_on)} texts | {' | '.join(map(str, sizes))} |\n|---|{'---:|' * len(sizes)}"
     )
     sample = principal_directions(fitted_on)
     for name, variant in VARIANTS.items():
-        print_row(name, [average(tasks, texts, variant(v, sample, k)(raw)) for k in SIZES])
+        print_row(name, [average(tasks, texts, variant(v, sample, k)(raw)) for k in sizes])
     order = np.random.default_rng(0).permutation(len(fitted_on))
     for count in (count for count in COUNTS if count < len(fitted_on)):
         part = principal_directions(fitted_on[order[:count]])
-        row = [average(tasks, texts, auto(v, part, k)(raw)) for k in SIZES]
+        row = [average(tasks, texts, auto(v, part, k)(raw)) for k in sizes]
         print_row(f"auto, fitted on {count} of them", row)
 
 

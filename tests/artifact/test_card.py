@@ -109,7 +109,7 @@ def test_snippets_fit_the_form(
 ) -> None:
     if options == {"query_prompt": "none"}:
         options = {"format": "exact", **options}
-    model = build_model(tiny, band="edge", device="cpu", **options)
+    model = build_model(tiny, **{"band": "edge", "device": "cpu", **options})
     text, _ = card_of(model, tmp_path / "model", CardFacts())
     assert [words for words in there if words not in text] == []
     assert [words for words in absent if words in text] == []

@@ -226,7 +226,7 @@ def publish_all(matrix: Matrix) -> dict[str, Path]:
     for name, options in forms.items():
         folders[name] = matrix.work / name
         commands = [
-            [*cli, "build", "--band", "edge", *options, "--device", "cpu", "--out", folders[name]],
+            [*cli, "build", *options, "--device", "cpu", "--out", folders[name]],
             *([*cli, "export", folders[name], r] for r in ("onnx", "openvino") if name == PORTABLE),
             [*cli, "publish", folders[name], name],
         ]
