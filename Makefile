@@ -80,7 +80,7 @@ bench: bench-output/model ## time it against docs/research/benchmarks.md: 20 min
 	@.venv/bin/python benchmarks/speed/cluster.py bench-output/model
 
 bench-output/model: | .venv/.stamp
-	@.venv/bin/st-embfilter build --out $@ --ratio 2 \
+	@.venv/bin/st-embfilter build --out $@ --band edge --ratio 2 \
 		$$(.venv/bin/python -c "from st_embfilter.demo.smollm2 import find_smollm2; print(find_smollm2())")
 
 gemma: models/gemma-3-270m.gguf ## put Gemma 3 270M together in models/ (240 MB; see its terms of use there)

@@ -2,8 +2,9 @@
 
     python benchmarks/quality/auto_variants.py DIR own.txt --embeddings OUT/embeddings [--data DATA]
 
-DIR is an artifact that was built with --ratio 1, own.txt what everything is fitted on, OUT what
-`st-embfilter evaluate` wrote (it keeps the embeddings). The average of STS12, STS14 and STS16.
+DIR is an artifact that was built with --band edge --ratio 1, own.txt what everything is fitted on,
+OUT what `st-embfilter evaluate` wrote (it keeps the embeddings). The average of STS12, STS14 and
+STS16.
 """
 
 import argparse
@@ -103,7 +104,7 @@ VARIANTS: dict[str, Variant] = {
     "auto, not shrunk": changed(chance_share=lambda *_: 0.0),
     "the rule before": earlier,
 }
-COUNTS = (50, 100, 200, 400, 800)
+COUNTS = (100, 200, 400, 800)
 
 
 def main() -> None:
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("fit", type=Path)
     parser.add_argument("--embeddings", type=Path, required=True)
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="more to fit auto on")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     arguments = parser.parse_args()
     tasks = read_tasks(arguments.data, TUNED_ON)
@@ -128,11 +130,17 @@ def main() -> None:
     sample = principal_directions(fitted_on)
     for name, variant in VARIANTS.items():
         print_row(name, [average(tasks, texts, variant(v, sample, k)(raw)) for k in sizes])
-    order = np.random.default_rng(0).permutation(len(fitted_on))
-    for count in (count for count in COUNTS if count < len(fitted_on)):
-        part = principal_directions(fitted_on[order[:count]])
-        row = [average(tasks, texts, auto(v, part, k)(raw)) for k in sizes]
-        print_row(f"auto, fitted on {count} of them", row)
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(fitted_on))
+    parts = {f"auto, fitted on {n} of them": fitted_on[order[:n]] for n in COUNTS}
+    same_kind = raw[generator.permutation(len(raw))[: len(fitted_on)]]
+    parts["auto, fitted on as many sentences of the three sets"] = same_kind
+    for file in arguments.also:
+        other = embedder(sorted(set(read_sample(file))))
+        parts[f"auto, fitted on the {len(other)} texts of {file.name}"] = other
+    for name, part in parts.items():
+        moments = principal_directions(part)
+        print_row(name, [average(tasks, texts, auto(v, moments, k)(raw)) for k in sizes])
 
 
 def average(tasks: dict[str, Pairs], texts: list[str], embeddings: Array) -> float:

@@ -2,11 +2,11 @@
 
     python benchmarks/search/quality.py MODEL DATA --work DIR
 
-MODEL is an artifact that was built with --ratio 1, DATA a folder as `st-embfilter evaluate --data`
-reads it, with Cranfield alone in beir/. DIR keeps the embeddings. HNSW and IVF-PQ look as far as
-they can (the slowest setting), so that what is measured is what the codes lose. IVF-PQ's codes are
-trained on texts of all test sets, since 1,400 documents are too few; the ranges of int8 are the
-documents'.
+MODEL is an artifact that was built with --band edge --ratio 1, DATA a folder as `st-embfilter
+evaluate --data` reads it, with Cranfield alone in beir/. DIR keeps the embeddings. HNSW and IVF-PQ
+look as far as they can (the slowest setting), so that what is measured is what the codes lose.
+IVF-PQ's codes are trained on texts of all test sets, since 1,400 documents are too few; the ranges
+of int8 are the documents'.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     python benchmarks/search/scale.py MODEL DATA --work DIR [--vectors 1000000] [--queries 1000]
 
-MODEL is an artifact that was built with --ratio 1, DATA a folder as `st-embfilter evaluate --data`
-reads it. The vectors are drawn to lie as the model's embeddings of DATA's texts do (draw_like in
-vectors.py) and kept in DIR, which also keeps the embeddings. Results are added to --out one index
-at a time: run again, it goes on with those that are missing; --ratios and --kinds choose among
-them.
+MODEL is an artifact that was built with --band edge --ratio 1, DATA a folder as `st-embfilter
+evaluate --data` reads it. The vectors are drawn to lie as the model's embeddings of DATA's texts
+do (draw_like in vectors.py) and kept in DIR, which also keeps the embeddings. Results are added to
+--out one index at a time: run again, it goes on with those that are missing; --ratios and --kinds
+choose among them.
 
 Indexes are built with all cores and searched with one thread, a query at a time, in turn with a
 flat float32 index of all d numbers. Both are told in the processor's time, which on a machine that

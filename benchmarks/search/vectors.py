@@ -53,7 +53,7 @@ class Encoder:
     """An artifact's embeddings with all directions in nested order, each text encoded once.
 
     Args:
-        model: An artifact that was built with --ratio 1.
+        model: An artifact that was built with --band edge --ratio 1.
         store: What ``st-embfilter evaluate`` wrote to OUT/embeddings, or a folder to be made.
     """
 

@@ -2,8 +2,8 @@
 
     python benchmarks/speed/one_pass.py MODEL [--data DIR] [--tasks STS16] [--rounds 2]
 
-MODEL is an artifact that was built with --ratio 1. Both evaluations start from nothing, and are run
-in turn in this process.
+MODEL is an artifact that was built with --band edge --ratio 1. Both evaluations start from
+nothing, and are run in turn in this process.
 """
 
 import argparse

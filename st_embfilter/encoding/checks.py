@@ -95,8 +95,8 @@ def tell_cut(cut: int, texts: int) -> None:
     """Say how many texts were cut, if any were."""
     if cut:
         logger.warning(
-            "%s of %s texts were longer than the model's limit in tokens: their ends were cut off, "
-            "and are not in their embeddings",
+            "%s of %s texts were longer than the model's limit in tokens, and were cut: what is "
+            "beyond it is not in their embeddings",
             f"{cut:,}",
             f"{texts:,}",
         )

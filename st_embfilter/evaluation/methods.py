@@ -155,7 +155,9 @@ def make_methods(
     for name in baselines:
         if name == RAW:
             continue
-        for k in (width,) if name in FITTED else [k for k in sizes if k < width]:
+        # With all dimensions, auto alone is more than the raw embedding moved or turned.
+        fewer = [k for k in sizes if k < width or name == AUTO]
+        for k in (width,) if name in FITTED else fewer:
             methods.append(_baseline(name, k, evaluated, embedder, sample))
     return methods
 

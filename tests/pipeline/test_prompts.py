@@ -116,6 +116,15 @@ def test_same_tokens_as_the_whole_text_where_nothing_merges_at_the_seam() -> Non
         assert baked(text)["input_ids"] == whole
 
 
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name != "echo"])
+def test_named_prompts_are_their_templates(name: str) -> None:
+    tokenizer = byte_level_tokenizer(bos=True)
+    tokenizer.add_tokens(["\n"])  # As in the vocabularies of Gemma.
+    baked = bake_template(tokenizer, resolve_template(name), 512)
+    whole = tokenizer(PROMPTS[name].replace("{text}", "A man is eating"))["input_ids"]
+    assert baked("A man is eating")["input_ids"] == whole
+
+
 def test_opening_special_tokens_stay_and_closing_ones_go() -> None:
     tokenizer = byte_level_tokenizer(bos=True, eos=True)
     ids = bake_template(tokenizer, PROMPTEOL, 512)("Two dogs run")["input_ids"]
