@@ -145,7 +145,9 @@ class Inspection:
         directions: From the beginning, the middle and the end of the spectrum.
         mean_cosine: Of different texts.
         spread: Over how many directions embeddings of length 1 vary, in effect.
-        variance_kept: The kept directions' part of the variance of the embeddings.
+        mean_left: What the filter leaves of the energy of the embeddings' mean. (``auto`` scales
+            embeddings: compare with ``variance_left``.)
+        variance_left: What it leaves of their variance around it.
     """
 
     version: str
@@ -169,4 +171,5 @@ class Inspection:
     directions: list[Direction]
     mean_cosine: Change
     spread: Change
-    variance_kept: float
+    mean_left: float
+    variance_left: float

@@ -80,6 +80,7 @@ def inspect(
             f"word embeddings have {width}: they can't be read through these"
         )
     matrix, weights, kept = _take_filter(subject.choice, spectrum, embedder)
+    filtered = embeddings @ matrix.T
     vocabulary = Vocabulary(tokenizer, log_p)
     by_logit = (
         logit_lens(embeddings, unembedding.row_blocks(), TOP).tokens,
@@ -92,7 +93,6 @@ def inspect(
     most_frequent = max(1, height // FREQUENT_PART)
     mean = embeddings.mean(dim=0, keepdim=True)
     average = average_token(spectrum, unembedding.row_blocks(), log_p)
-    variance = energy(embeddings - mean, spectrum)
     bands = _split_bands(width, kept)
     return Inspection(
         version=__version__,
@@ -109,7 +109,7 @@ def inspect(
         energy=Energy(
             average_token=energy(average[None], spectrum).tolist(),
             mean_embedding=energy(mean, spectrum).tolist(),
-            variance=variance.tolist(),
+            variance=energy(embeddings - mean, spectrum).tolist(),
         ),
         token_sets=_measure_sets(unembedding, spectrum, embeddings, vocabulary, bands),
         top=TOP,
@@ -125,9 +125,10 @@ def inspect(
             for index, text in enumerate(texts[:SAMPLES])
         ],
         directions=_measure_directions(unembedding, spectrum, vocabulary),
-        mean_cosine=Change(_mean_cosine(embeddings), _mean_cosine(embeddings @ matrix.T)),
-        spread=Change(_spread(embeddings), _spread(embeddings @ matrix.T)),
-        variance_kept=float(variance[kept].sum()),
+        mean_cosine=Change(_mean_cosine(embeddings), _mean_cosine(filtered)),
+        spread=Change(_spread(embeddings), _spread(filtered)),
+        mean_left=float(filtered.mean(dim=0).square().sum() / mean.square().sum()),
+        variance_left=float(filtered.var(dim=0).sum() / embeddings.var(dim=0).sum()),
     )
 
 

@@ -212,20 +212,15 @@ def _read_alike(inspection: Inspection) -> Finding:
 
 def _read_selective(inspection: Inspection) -> Finding:
     """Whether the filter tells what differs between texts from what they all share."""
-    energy = inspection.energy
-    differs, shared = (
-        sum(weight**2 * share for weight, share in zip(inspection.weights, shares, strict=True))
-        for shares in (energy.variance, energy.mean_embedding)
-    )
+    shared, differs = inspection.mean_left, inspection.variance_left
     times = differs / max(shared, 1e-12)
-    part = sum(weight**2 for weight in inspection.weights) / len(inspection.weights)
     return Finding(
         0,
         "The filter removes what all texts share rather than what tells them apart",
         _grade(times, SELECTIVE, SOMEWHAT),
-        f"It leaves {shared:.0%} of the energy of the embeddings' mean, and {differs:.0%} of their "
-        f"variance around it: {times:.1f} times as much. (Of all directions it leaves {part:.0%}.)",
-        {"mean left": shared, "variance left": differs, "share of the directions": part},
+        f"Of the embeddings' variance it leaves {times:.1f} times the part that it leaves of their "
+        f"mean ({differs:.0%} by {shared:.0%}).",
+        {"mean left": shared, "variance left": differs},
     )
 
 

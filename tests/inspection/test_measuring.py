@@ -36,7 +36,11 @@ def test_figures(inspection: Inspection, tiny: Path, report_texts: Path, tiny_mo
         assert spread == pytest.approx(float(variances.sum() ** 2 / (variances**2).sum()), rel=1e-4)
     assert inspection.weights == [float(index in inspection.kept) for index in range(WIDTH)]
     centred = embeddings - embeddings.mean(dim=0)
-    assert inspection.variance_kept == pytest.approx(
+    mean = embeddings.mean(dim=0)
+    assert inspection.mean_left == pytest.approx(
+        float((mean @ kept.T).square().sum() / mean.square().sum()), abs=1e-5
+    )
+    assert inspection.variance_left == pytest.approx(
         float((centred @ kept.T).square().sum() / centred.square().sum()), abs=1e-5
     )
     for shares in asdict(inspection.energy).values():

@@ -47,7 +47,7 @@ def test_reading(
     selective: str,
     conclusion: str,
 ) -> None:
-    """With a share of the mean's energy in the kept half, which has half of the variance."""
+    """With a share of the mean's energy left, and half of the variance."""
     # The tail end lowers the frequent tokens alone.
     sets = [
         replace(
@@ -64,14 +64,8 @@ def test_reading(
         token_sets=sets,
         by_logit=replace(inspection.by_logit, frequent=Change(*frequent)),
         mean_cosine=Change(*cosine),
-        energy=replace(
-            inspection.energy,
-            variance=[1 / WIDTH] * WIDTH,
-            mean_embedding=[
-                2 / WIDTH * (kept if index in inspection.kept else 1 - kept)
-                for index in range(WIDTH)
-            ],
-        ),
+        mean_left=kept,
+        variance_left=0.5,
     )
     assert finding(changed, "what all texts share").verdict == selective
     assert finding(changed, "lie near frequent").verdict == near
@@ -133,19 +127,15 @@ def test_an_embedding_model_is_told_apart(inspection: Inspection) -> None:
 
 
 def test_auto_needs_no_frequent_tokens(inspection: Inspection) -> None:
-    """Its weights tell how much is left, and the paper's explanation needn't hold."""
-    width = len(inspection.weights)
-    shared = [2 / width if index < width // 2 else 0.0 for index in range(width)]
+    """The paper's explanation needn't hold for it."""
     changed = replace(
         inspection,
         band="auto",
-        weights=[0.5 if index < width // 2 else 1.0 for index in range(width)],
         by_logit=replace(inspection.by_logit, frequent=Change(0.01, 0.01)),
         mean_cosine=Change(0.9, 0.1),
-        energy=replace(inspection.energy, variance=[1 / width] * width, mean_embedding=shared),
+        mean_left=0.2,
+        variance_left=0.9,
     )
-    found = finding(changed, "what all texts share")
-    assert found.figures["mean left"] == pytest.approx(0.25)
-    assert found.figures["variance left"] == pytest.approx(0.625)
     assert finding(changed, "expected to help").verdict == "holds"
     assert finding(replace(changed, band="edge"), "expected to help").verdict == "in part"
+    assert finding(replace(changed, mean_left=0.8), "expected to help").verdict == "does not hold"
