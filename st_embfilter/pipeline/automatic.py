@@ -18,7 +18,7 @@ from st_embfilter.texts import read_sample
 # Written for this: sentences, questions, queries, titles, keyword lists, catalogue lines,
 # paragraphs, messages, code, and 27 languages besides English.
 SHIPPED_TEXTS = Path(__file__).with_name("calibration_texts.txt")
-# With fewer, the result was worse than the plain edge (docs/research/auto.md).
+# Fewer leave too much to chance (docs/research/auto.md).
 FEWEST_TEXTS = 200
 
 
