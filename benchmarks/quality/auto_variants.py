@@ -1,8 +1,8 @@
 """What each part of the band auto is worth: Spearman on three sets.
 
-    python benchmarks/quality/auto_variants.py DIR own.txt --embeddings OUT/embeddings [--data DATA]
+    python benchmarks/quality/auto_variants.py DIR TEXTS --embeddings OUT/embeddings [--data DATA]
 
-DIR is an artifact that was built with --band edge --ratio 1, own.txt what everything is fitted on,
+DIR is an artifact that was built with --band edge --ratio 1, TEXTS what everything is fitted on,
 OUT what `st-embfilter evaluate` wrote (it keeps the embeddings). The average of STS12, STS14 and
 STS16.
 """
@@ -32,7 +32,7 @@ from st_embfilter.spectral.calibration import (
 )
 from st_embfilter.texts import read_sample
 
-TUNED_ON = ("STS12", "STS14", "STS16")
+TASKS = ("STS12", "STS14", "STS16")
 RATIOS = (1, 2, 4, 8)
 Array = NDArray[Any]
 # From the directions of W_U and a sample to the transform for k dimensions.
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--also", type=Path, nargs="*", default=[], help="more to fit auto on")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     arguments = parser.parse_args()
-    tasks = read_tasks(arguments.data, TUNED_ON)
+    tasks = read_tasks(arguments.data, TASKS)
     texts = unique_texts(tasks)
     evaluated = load_evaluated(arguments.model, device="cpu")
     embedder = Embedder(evaluated.unfiltered(), arguments.embeddings, evaluated.revision)

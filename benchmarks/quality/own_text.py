@@ -3,7 +3,7 @@
     python benchmarks/quality/own_text.py MODEL OUT
 
 Drawn after BOS at temperature 1, with the same seed in every run, and cut into passages and
-sentences. `st-embfilter build --calibration OUT` takes it.
+sentences. `st-embfilter build --calibration OUT` takes it, and `auto_variants.py --also OUT`.
 """
 
 import argparse

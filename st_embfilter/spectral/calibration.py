@@ -16,7 +16,8 @@ Floats = NDArray[np.floating]
 
 # To either side of a direction, as a share of all: one direction's energy is a matter of chance.
 NEIGHBOURS = 1 / 72
-# Of the mean variance of a direction. Scores are flat from 1/8 to 1/2 (docs/research/auto.md).
+# Of the mean variance of a direction. From 1/8 to 1/2 scores change by 0.8 at most
+# (docs/research/auto.md).
 NOISE = 1 / 4
 
 

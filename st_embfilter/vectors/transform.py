@@ -126,11 +126,7 @@ def transform_file(
     source, out = Path(source), Path(out).absolute()
     settings = Settings(dtype, normalize, nan)
     _check_settings(settings)
-    if source.is_dir() and any(source.rglob("*.parquet")):
-        raise MisuseError(
-            f"{source} is a folder of Parquet files, and this takes one: `st-embfilter ray "
-            f"transform` takes the folder"
-        )
+    _refuse_folder(source)
     kind = _format_of(source)
     if _format_of(out) != kind:
         raise MisuseError(f"{source} is {kind}, and the output is of the same format: name it so")
@@ -208,6 +204,16 @@ def _check_settings(settings: Settings) -> None:
     if settings.nan == "keep" and settings.precision in INTEGER:
         raise MisuseError(
             f"{settings.precision} has no NaN: rows with NaN can be dropped (--nan drop), not kept"
+        )
+
+
+def _refuse_folder(path: Path) -> None:
+    """Raise :class:`MisuseError` for a folder of Parquet files; a Lance dataset is another kind."""
+    is_lance = FORMATS.get(path.suffix.lower()) == LANCE
+    if path.is_dir() and not is_lance and any(path.rglob("*.parquet")):
+        raise MisuseError(
+            f"{path} is a folder of Parquet files, and this takes one: `st-embfilter ray "
+            f"transform` takes the folder"
         )
 
 
