@@ -20,7 +20,8 @@ import numpy as np
 from data_sets import Pairs, read_tasks, scores_by_task, unique_texts
 from numpy.typing import NDArray
 
-from st_embfilter.evaluation.embedder import Embedder, load_evaluated
+from st_embfilter.encoding.embedder import Embedder
+from st_embfilter.evaluation.evaluated import load_evaluated
 from st_embfilter.evaluation.methods import directions
 from st_embfilter.spectral import calibration
 from st_embfilter.spectral.bands import band_indices

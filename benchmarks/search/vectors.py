@@ -21,7 +21,8 @@ from indexes import RATIOS, TOP, Vectors, unit
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from st_embfilter.evaluation.embedder import Embedder, load_evaluated
+from st_embfilter.encoding.embedder import Embedder
+from st_embfilter.evaluation.evaluated import load_evaluated
 from st_embfilter.evaluation.local_data import read_judgements
 
 PARAPHRASE = 4.0  # of 5, in the STS sets

@@ -134,11 +134,8 @@ def build(
         from st_embfilter.artifact.thin import check_base
         from st_embfilter.checkpoint.checkpoint import find_checkpoint
         from st_embfilter.checkpoint.gguf_file import parsed_once
-        from st_embfilter.pipeline.building import (
-            BuildChoices,
-            build_pipeline,
-            load_or_compute_spectrum,
-        )
+        from st_embfilter.pipeline.building import build_pipeline, load_or_compute_spectrum
+        from st_embfilter.pipeline.choices import BuildChoices
         from st_embfilter.pipeline.prompts import resolve_prompts
         from st_embfilter.spectral.bands import BandChoice
 

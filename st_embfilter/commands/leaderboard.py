@@ -34,7 +34,7 @@ def leaderboard(
         raise MisuseError(f"{results}: no such folder")
     with console.status("Loading mteb and the model"):
         import_mteb()
-        from st_embfilter.evaluation.embedder import load_evaluated
+        from st_embfilter.evaluation.evaluated import load_evaluated
         from st_embfilter.evaluation.leaderboard import write_submission
         from st_embfilter.hub.download import release_date
 

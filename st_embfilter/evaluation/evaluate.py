@@ -12,8 +12,9 @@ import mteb
 import torch
 from mteb.abstasks import AbsTask
 
+from st_embfilter.encoding.embedder import Embedder
 from st_embfilter.errors import MisuseError
-from st_embfilter.evaluation.embedder import Embedder, Evaluated, load_evaluated
+from st_embfilter.evaluation.evaluated import Evaluated, load_evaluated
 from st_embfilter.evaluation.methods import BASELINES, FitSample, make_methods
 from st_embfilter.evaluation.mteb_run import EMBEDDINGS, Run
 from st_embfilter.evaluation.score_picture import draw_scores

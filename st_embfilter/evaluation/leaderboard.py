@@ -14,7 +14,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 
 from st_embfilter.errors import MisuseError, VerificationError
-from st_embfilter.evaluation.embedder import Evaluated, fingerprint
+from st_embfilter.evaluation.evaluated import Evaluated, fingerprint
 from st_embfilter.evaluation.model_meta import make_meta, save_result
 from st_embfilter.evaluation.mteb_run import RESULTS
 from st_embfilter.evaluation.task_lists import LOCAL

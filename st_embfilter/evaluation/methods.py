@@ -8,8 +8,9 @@ from typing import Any, get_args
 import numpy as np
 
 from st_embfilter.encoding.checks import Embeddings
+from st_embfilter.encoding.embedder import Embedder
 from st_embfilter.errors import MisuseError
-from st_embfilter.evaluation.embedder import Embedder, Evaluated
+from st_embfilter.evaluation.evaluated import Evaluated
 from st_embfilter.spectral.bands import AUTO, NESTED, BandName, band_indices, kept_dimensions
 from st_embfilter.spectral.calibration import (
     Affine,

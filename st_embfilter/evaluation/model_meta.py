@@ -11,7 +11,7 @@ from mteb.results import TaskResult
 from mteb.types import Licenses
 
 from st_embfilter.artifact.card import RATIOS
-from st_embfilter.evaluation.embedder import Evaluated
+from st_embfilter.evaluation.evaluated import Evaluated
 
 PAPER_CITATION = """@misc{wu2026unembedding,
   title = {Your UnEmbedding Matrix is Secretly a Feature Lens for Text Embeddings},

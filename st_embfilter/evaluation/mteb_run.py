@@ -22,8 +22,9 @@ from mteb.types import EncodeKwargs
 from tqdm import tqdm
 
 from st_embfilter.encoding.checks import Embeddings
+from st_embfilter.encoding.embedder import Embedder
 from st_embfilter.errors import EmbFilterError, OutputWriteError
-from st_embfilter.evaluation.embedder import Embedder, Evaluated
+from st_embfilter.evaluation.evaluated import Evaluated
 from st_embfilter.evaluation.methods import Method, Transform
 from st_embfilter.evaluation.model_meta import make_meta, save_result
 from st_embfilter.evaluation.outcomes import Outcome, Recorder, save_outcome

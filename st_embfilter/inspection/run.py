@@ -53,7 +53,7 @@ def run_inspection(
     log_p, distribution = _find_distribution(subject, tokenizer, texts, table, device, say)
     spectrum = compute_spectrum(subject.unembedding, progress=True)
     say("Loading the model")
-    embedder = subject.load_embedder(spectrum, device)
+    embedder = subject.load_embedder(device)
     say(f"Embedding {len(chosen)} texts. Frequencies: {distribution}")
     return inspect(subject, spectrum, embedder, tokenizer, chosen, log_p, distribution)
 

@@ -7,13 +7,13 @@ from sentence_transformers import SentenceTransformer
 from st_embfilter.checkpoint.checkpoint import Checkpoint, find_checkpoint
 from st_embfilter.checkpoint.source import Source
 from st_embfilter.checkpoint.unembedding import Unembedding
-from st_embfilter.encoding.loading import load_model, without_filter
+from st_embfilter.encoding.loading import load_model
 from st_embfilter.errors import BandError, MisuseError
 from st_embfilter.layout.names import MODULES_FILE, PROVENANCE_FILE
-from st_embfilter.pipeline.building import BuildChoices, build_pipeline
+from st_embfilter.pipeline.choices import BuildChoices
 from st_embfilter.pipeline.prompts import DEFAULT_PROMPT, Prompts, resolve_template
+from st_embfilter.pipeline.unfiltered import load_for, unfiltered_pipeline
 from st_embfilter.spectral.bands import AUTO, BandChoice
-from st_embfilter.spectral.spectrum import Spectrum
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class Subject:
     choice: BandChoice
     prompt: str | None
 
-    def load_embedder(self, spectrum: Spectrum, device: str | None) -> SentenceTransformer:
+    def load_embedder(self, device: str | None) -> SentenceTransformer:
         """The model that gives the unfiltered embeddings.
 
         Args:
-            spectrum: Of :attr:`unembedding`.
             device: As in ``SentenceTransformer``.
 
         Raises:
@@ -48,7 +47,7 @@ class Subject:
         if self.checkpoint is None or self.prompt is None:
             return load_model(self.source.location, device=device)
         choices = BuildChoices(BandChoice(), Prompts(self.prompt), device=device)
-        return without_filter(build_pipeline(self.checkpoint, choices, spectrum))
+        return unfiltered_pipeline(load_for(self.checkpoint, choices), choices)
 
 
 def find_subject(

@@ -287,7 +287,7 @@ def test_an_evaluation_does_not_take_all_dimensions_for_the_raw_embedding(
     tiny: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("mteb", reason="evaluation needs mteb")
-    from st_embfilter.evaluation.embedder import load_evaluated
+    from st_embfilter.evaluation.evaluated import load_evaluated
     from st_embfilter.evaluation.methods import FILTER, RAW, filter_method, raw_method
 
     model = build_model(tiny, band="auto", calibration=TEXTS, ratio=1, device="cpu")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("filelock")
+from st_embfilter.encoding.embedding_store import KEY_BYTES, EmbeddingStore
 from st_embfilter.errors import CheckpointError, OutputWriteError
-from st_embfilter.evaluation.embedding_store import KEY_BYTES, EmbeddingStore
 
 WIDTH = 3
 
@@ -75,7 +75,7 @@ def test_a_torn_end_costs_what_was_torn_and_no_more(
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path, WIDTH)
     code = f"""
-from st_embfilter.evaluation.embedding_store import EmbeddingStore
+from st_embfilter.encoding.embedding_store import EmbeddingStore
 EmbeddingStore({str(tmp_path)!r}, 3)
 """
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -100,7 +100,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (40, {resource.RLIM_INFINITY}))
     code = f"""
 import numpy as np
 from st_embfilter.errors import OutputWriteError
-from st_embfilter.evaluation.embedding_store import EmbeddingStore
+from st_embfilter.encoding.embedding_store import EmbeddingStore
 store = EmbeddingStore({str(tmp_path)!r}, 3)
 {limit}
 for number in (1, 2, 3, 4):
