@@ -7,6 +7,7 @@ import typer
 
 from st_embfilter._version import __version__
 from st_embfilter.commands.build import build
+from st_embfilter.commands.choose import choose
 from st_embfilter.commands.cluster import app as ray_app
 from st_embfilter.commands.demo import demo
 from st_embfilter.commands.encode import encode
@@ -30,7 +31,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
     add_completion=False,
 )
-COMMANDS = (build, inspect, verify, publish, encode, transform, export, evaluate, leaderboard, demo)
+COMMANDS = (
+    build,
+    choose,
+    inspect,
+    verify,
+    publish,
+    encode,
+    transform,
+    export,
+    evaluate,
+    leaderboard,
+    demo,
+)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(ray_app, name="ray")
