@@ -29,9 +29,7 @@ def test_what_belongs_together_shares_few_words(kind: str) -> None:
 
 
 def words(text: str) -> set[str]:
-    return {
-        word for word in text.lower().replace(".", " ").replace(",", " ").split() if len(word) > 3
-    }
+    return {word for word in re.findall(r"\w+", text.lower()) if len(word) > 3}
 
 
 def test_halves_hold_all_words_once() -> None:
