@@ -65,7 +65,8 @@ def fit_filter(
 ) -> FilterModule:
     """The filter for a pipeline that ends in its pooling.
 
-    Where the pipeline has prompts for queries and documents, each text is embedded with all.
+    Where the pipeline has prompts for queries and documents, each text is embedded with all. What
+    differs between prompts doesn't tell texts apart: it counts as none of what is found.
 
     Raises:
         NonFiniteError: If an embedding is NaN or infinite.
@@ -76,12 +77,13 @@ def fit_filter(
         if prompt and name != unfiltered.default_prompt_name
     ]
     encoder = PrefixEncoder(unfiltered)
-    sample = np.concatenate(
-        [
-            encoder.encode(calibration.texts, prompt_name=name, show_progress_bar=progress)
-            for name in (None, *others)
-        ]
-    )
+    samples = [
+        encoder.encode(calibration.texts, prompt_name=name, show_progress_bar=progress)
+        for name in (None, *others)
+    ]
+    means = np.stack([sample.mean(axis=0) for sample in samples])
+    shifts = means.mean(axis=0) - means  # None, where there is one prompt.
+    sample = np.concatenate([sample + shift for sample, shift in zip(samples, shifts, strict=True)])
     return FilterModule.from_sample(
         spectrum, sample, ratio=choice.ratio, k=choice.k, calibration=calibration.facts()
     )
