@@ -109,6 +109,7 @@ def model_card(manifest: Manifest, licence: Licence, facts: CardFacts) -> str:
         prompt=_in_table(manifest.prompt),
         prompts={name: _in_table(template) for name, template in manifest.prompts.items()},
         command=_build_command(manifest),
+        computed_in=manifest.probes.dtype,
         **{name: getattr(manifest, name) for name in AS_IT_IS},
         license=data.license_name or data.license,
     )

@@ -28,10 +28,13 @@ from st_embfilter.pipeline.prompts import PLACEHOLDER
 # The OpenAI-compatible ones first: where a server has several, its clients use these.
 ROUTES = ("/v1/embeddings", "/embeddings", "/embed")
 TIMEOUT_SECONDS = 300
+RIGHT = "nothing is wrong"
 # Those that give different directions.
 POOLINGS = ("lasttoken", "mean", "weightedmean", "cls", "max")
 # What a server answers to a text that is longer than it takes.
 TOO_LONG = (400, 413, 422)
+# vLLM refuses such texts unless a request says this; -1 is the model's own limit.
+CUT = {"truncate_prompt_tokens": -1}
 
 
 class EmbeddingServer:
@@ -84,8 +87,12 @@ class EmbeddingServer:
         except (LookupError, TypeError) as error:
             raise ServerError(f"{self.base} lists its models in no known way") from error
 
-    def embed(self, text: str) -> list[float]:
+    def embed(self, text: str, options: dict[str, Any] | None = None) -> list[float]:
         """One text's embedding.
+
+        Args:
+            text: The text.
+            options: What the request says beside it.
 
         Raises:
             HTTPError: If the server refuses it.
@@ -94,7 +101,7 @@ class EmbeddingServer:
             body = {"inputs": [text], "normalize": False, "truncate": True}
         else:
             body = {"model": self.model, "input": [text]}
-        answer = self._ask(self.route, body)
+        answer = self._ask(self.route, body | (options or {}))
         try:
             vector = answer[0] if self.route == "/embed" else answer["data"][0]["embedding"]
             return [float(number) for number in vector]
@@ -151,14 +158,13 @@ def check_server(
     if dtype not in PROBE_TOLERANCE:
         raise MisuseError(f"the dtype {dtype} is unknown: use {', '.join(PROBE_TOLERANCE)}")
     server = EmbeddingServer(url, model, api_key)
-    found, refused = _embed_all(server, probes.texts)
+    found, refused, too_long = _embed_all(server, probes.texts)
     pairs = zip(probes.texts, probes.embeddings, strict=True)
     answered = {text: row for text, row in pairs if text not in refused}
     expected = torch.tensor(list(answered.values()))
     check = _compare_directions(found, expected, PROBE_TOLERANCE[dtype])
     if not check.ok:
         check = replace(check, detail=f"{check.detail}: {_explain(folder, list(answered), found)}")
-    too_long = "refused" if refused else "answered"
     return [Check("server", True, f"{server}, texts that are too long are {too_long}"), check]
 
 
@@ -177,19 +183,25 @@ def _compare_directions(found: Tensor, expected: Tensor, tolerance: float) -> Ch
     return Check("embeddings", True, detail + (", scaled to length 1" if unit else ""))
 
 
-def _embed_all(server: EmbeddingServer, texts: list[str]) -> tuple[Tensor, list[str]]:
-    """The texts' embeddings, and the longest text if the server refuses that one."""
-    rows, refused = [], []
+def _embed_all(server: EmbeddingServer, texts: list[str]) -> tuple[Tensor, list[str], str]:
+    """The texts' embeddings, the texts that it refuses, and what it does to one too long."""
+    rows, refused, too_long = [], [], "answered"
+    longest = max(texts, key=len)
     for text in texts:
         try:
             rows.append(server.embed(text))
         except HTTPError as error:
-            if text != max(texts, key=len) or error.code not in TOO_LONG:
+            if text != longest or error.code not in TOO_LONG:
                 raise ServerError(f"{server}: {_said(error)}") from error
-            refused.append(text)
+            try:
+                rows.append(server.embed(text, CUT))
+                too_long = "refused, but cut if the request says truncate_prompt_tokens: -1"
+            except HTTPError:
+                refused.append(text)
+                too_long = "refused"
     if len({len(row) for row in rows}) > 1:
         raise ServerError(f"{server} gives embeddings of different lengths")
-    return torch.tensor(rows), refused
+    return torch.tensor(rows), refused, too_long
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:
@@ -211,6 +223,11 @@ def _explain(folder: Path, texts: list[str], found: Tensor) -> str:
     nearest, name = min(differences)
     if nearest > PROBE_TOLERANCE["bfloat16"]:
         return f"it is not known how (the nearest guess, {name}, is off by {nearest:.1e})"
+    if name == RIGHT:
+        return (
+            "it serves this model, in lower precision than it was built in: start it in that "
+            "(vLLM: --dtype float32), or say what it computes in with --dtype"
+        )
     return f"it serves this model, but {name} (then off by {nearest:.1e})"
 
 
@@ -232,7 +249,7 @@ def _variants(folder: Path, texts: list[str]) -> Iterator[tuple[str, Tensor]]:
                 filtered = dense({"sentence_embedding": pooled})["sentence_embedding"]
             for filter_, vectors in (("", filtered), ("the filter is left out", pooled)):
                 faults = [fault for fault in (filter_, prompt, pooled_by) if fault]
-                yield " and ".join(faults) or "nothing is wrong", vectors
+                yield " and ".join(faults) or RIGHT, vectors
 
 
 def _tokenized(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
@@ -29,6 +30,7 @@ def serve_model(
     *,
     unit: bool = False,
     limit: int | None = None,
+    cuts: bool = False,
     dimensions: int | None = None,
     key: str | None = None,
 ) -> Iterator[str]:
@@ -48,7 +50,11 @@ def serve_model(
                 self.reply(401, {"error": "no key"})
             elif "input" in body and body["model"] != "served":
                 self.reply(400, {"error": "no such model"})
-            elif limit and max(map(len, texts)) > limit:
+            elif (
+                limit
+                and max(map(len, texts)) > limit
+                and not (cuts and body.get("truncate_prompt_tokens") == -1)
+            ):
                 self.reply(413, {"error": "too long"})
             else:
                 vectors = np.asarray(model.encode(texts))[:, :dimensions]
@@ -104,6 +110,22 @@ def test_server_that_refuses_long_texts(tiny_artifact: Path) -> None:
         server, embeddings = check_server(tiny_artifact, url)
     assert "too long are refused" in server.detail
     assert embeddings.ok and "4 texts" in embeddings.detail
+
+
+def test_server_that_cuts_long_texts_when_asked(tiny_artifact: Path) -> None:
+    # As vLLM does.
+    with serve_model(load(tiny_artifact), limit=1000, cuts=True) as url:
+        server, embeddings = check_server(tiny_artifact, url)
+    assert "cut if the request says truncate_prompt_tokens: -1" in server.detail
+    assert embeddings.ok and "5 texts" in embeddings.detail
+
+
+def test_server_of_lower_precision(tiny_artifact: Path) -> None:
+    with serve_model(load(tiny_artifact).to(torch.float16)) as url:
+        _, embeddings = check_server(tiny_artifact, url)
+        assert not embeddings.ok and "in lower precision than it was built in" in embeddings.detail
+        assert "--dtype" in embeddings.detail
+        assert check_server(tiny_artifact, url, dtype="bfloat16")[1].ok
 
 
 def test_server_of_fewer_dimensions(tiny_artifact: Path) -> None:
