@@ -38,10 +38,12 @@ TOKENS_A_TEXT, TOKENS_A_TEXT_ON_GPU = 32, 256
 TRIED_BATCH = 1 << 20
 # So many texts are tokenized and sorted together.
 WINDOW = 8192
-# How far from sentence-transformers' an embedding may be, in lengths of the embedding. In 16 bits,
-# two batches of other sizes differ by more than a hundredth.
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-4}
-LOW_PRECISION_TOLERANCE = 0.05
+# How far from sentence-transformers' embeddings may be, in lengths of the embedding: any of them,
+# and most of them. In 16 bits, two batches of other sizes differ by more than a hundredth, and a
+# text in some by far more (0.08 for a single word with the prompt cot on SmolLM2, where the one
+# with the prefix reused is the nearer to float32).
+TOLERANCES = {torch.float32: (1e-4, 1e-4), torch.float64: (1e-4, 1e-4)}
+LOW_PRECISION_TOLERANCES = (0.2, 0.05)
 # The backbone's inputs that are understood.
 UNDERSTOOD = {"input_ids", "attention_mask", "pooled_mask"}
 
@@ -204,7 +206,8 @@ class PrefixEncoder:
         rows = found[:, : self.model.truncate_dim].numpy()
         distance = np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
         dtype = next(self.model.parameters()).dtype
-        if not distance.max() <= TOLERANCES.get(dtype, LOW_PRECISION_TOLERANCE):
+        of_any, of_most = TOLERANCES.get(dtype, LOW_PRECISION_TOLERANCES)
+        if not (distance.max() <= of_any and np.median(distance) <= of_most):
             return f"the embeddings would be other ones (off by {distance.max():.1e})"
         return None
 
