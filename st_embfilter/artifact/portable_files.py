@@ -16,9 +16,9 @@ from st_embfilter.spectral.bands import NESTED
 
 # A model with another one is unknown to 4 anyway, and 5 would stumble over keys meant for 4.
 ROPE_TYPES_OF_TRANSFORMERS_4 = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
-# Text Embeddings Inference looks for Qwen2's weights under the names of the whole language model,
-# and for the others' under those of the backbone alone. Everybody else takes both.
-PREFIXED_FAMILIES = ("qwen2",)
+# Weights' names begin so where a server looks for them under those of the whole language model:
+# Text Embeddings Inference Qwen2's, vLLM Falcon's. Everybody else takes both.
+PREFIXES = {"qwen2": "model", "falcon": "transformer"}
 
 
 def write_backbone(backbone: PreTrainedModel, folder: Path, band: str) -> None:
@@ -30,8 +30,8 @@ def write_backbone(backbone: PreTrainedModel, folder: Path, band: str) -> None:
         # vLLM takes a request's `dimensions` only of a model that says it is nested.
         config["is_matryoshka"] = True
     write_json(config_path, config)
-    if config["model_type"] in PREFIXED_FAMILIES:
-        _prefix_weights(folder)
+    if prefix := PREFIXES.get(config["model_type"]):
+        _prefix_weights(folder, prefix)
 
 
 def portable_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -66,17 +66,17 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _prefix_weights(folder: Path) -> None:
-    """Name the weights as in a checkpoint of the whole language model, ``model.layers…``."""
+def _prefix_weights(folder: Path, prefix: str) -> None:
+    """Name the weights as in a checkpoint of the whole language model, as ``model.layers…``."""
     for path in folder.glob("*.safetensors"):
-        tensors = {f"model.{name}": tensor for name, tensor in load_file(path).items()}
+        tensors = {f"{prefix}.{name}": tensor for name, tensor in load_file(path).items()}
         path.unlink()
         save_file(tensors, path, metadata={"format": "pt"})
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         content = json.loads(index.read_text(encoding="utf-8"))
         names = content["weight_map"].items()
-        content["weight_map"] = {f"model.{name}": file for name, file in names}
+        content["weight_map"] = {f"{prefix}.{name}": file for name, file in names}
         write_json(index, content)
 
 

@@ -141,6 +141,17 @@ def test_weight_names(family: str, prefix: str, tmp_path: Path) -> None:
     assert not [name for name in names if "lm_head" in name]
 
 
+@pytest.mark.parametrize("family", ["Falcon 7B", "Falcon 40B"])
+def test_weight_names_of_falcon(family: str, tmp_path: Path) -> None:
+    """vLLM 0.32 (model_executor/models/falcon.py) maps none without the prefix."""
+    save_tiny(family, tmp_path / "llm")
+    model = build_model(tmp_path / "llm", band="edge", device="cpu")
+    artifact = save_pretrained(model, tmp_path / "model")
+    assert all(name.startswith("transformer.") for name in weight_names(artifact))
+    found = SentenceTransformer(str(artifact), device="cpu").encode(TEXTS, convert_to_tensor=True)
+    torch.testing.assert_close(found, model.encode(TEXTS, convert_to_tensor=True))
+
+
 def test_weight_names_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The index of a sharded checkpoint names them alike."""
     save_tiny("Qwen2", tmp_path / "llm")
