@@ -48,7 +48,7 @@ def verify(
     [dim]st-embfilter verify org/smollm2-embedding --url http://localhost:8000[/dim]
     """
     with console.status("Loading PyTorch and sentence-transformers"):
-        from st_embfilter.artifact.server import check_server
+        from st_embfilter.artifact.server_check import check_server
         from st_embfilter.artifact.verification import run_checks
         from st_embfilter.hub.download import pinned
 

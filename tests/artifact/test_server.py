@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from st_embfilter import build_model, save_pretrained
 from st_embfilter._compat import Pooling
-from st_embfilter.artifact.server import check_server
+from st_embfilter.artifact.server_check import check_server
 from st_embfilter.cli import main
 from st_embfilter.errors import MisuseError, ServerError
 
@@ -31,6 +31,7 @@ def serve_model(
     unit: bool = False,
     limit: int | None = None,
     cuts: bool = False,
+    by_name: bool = True,
     dimensions: int | None = None,
     key: str | None = None,
 ) -> Iterator[str]:
@@ -43,7 +44,7 @@ def serve_model(
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            texts = body.get("input") or body.get("inputs")
+            texts = body.get("input") or body.get("inputs") or body.get("texts")
             if self.path not in routes:
                 self.reply(404, {})
             elif key and self.headers["Authorization"] != f"Bearer {key}":
@@ -57,11 +58,15 @@ def serve_model(
             ):
                 self.reply(413, {"error": "too long"})
             else:
-                vectors = np.asarray(model.encode(texts))[:, :dimensions]
+                name = body.get("input_type") if by_name else None
+                vectors = model.encode(texts, prompt_name=name) if name else model.encode(texts)
+                vectors = np.asarray(vectors)[:, :dimensions]
                 if unit:
                     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
                 rows = vectors.tolist()
                 answer: Any = {"data": [{"embedding": row} for row in rows]}
+                if self.path == "/v2/embed":
+                    answer = {"embeddings": {"float": rows}}
                 self.reply(200, rows if self.path == "/embed" else answer)
 
         def reply(self, status: int, answer: Any) -> None:
@@ -134,6 +139,27 @@ def test_server_of_fewer_dimensions(tiny_artifact: Path) -> None:
     assert embeddings.ok and "the first 12 dimensions" in embeddings.detail
 
 
+def test_prompts_by_name(tiny: Path, tmp_path: Path) -> None:
+    # With a default prompt, as sentence-transformers alone applies it of itself.
+    front = 'Summarize the {}: "{{text}}" in one word:"'
+    model = build_model(
+        tiny,
+        band="edge",
+        device="cpu",
+        query_prompt=front.format("question"),
+        document_prompt=front.format("passage"),
+    )
+    artifact = save_pretrained(model, tmp_path / "artifact")
+    routes = ("/v1/embeddings", "/v2/embed")
+    with serve_model(load(artifact), routes) as url:
+        _, plain, prompts = check_server(artifact, url)
+    assert plain.ok and prompts.ok
+    assert "/v2/embed with input_type query, document, plain" in prompts.detail
+    with serve_model(load(artifact), routes, by_name=False) as url:
+        prompts = check_server(artifact, url)[2]
+    assert not prompts.ok and "gives others for query, document" in prompts.detail
+
+
 def drop_filter(model: SentenceTransformer) -> None:
     del model[2]
 
@@ -196,8 +222,9 @@ def test_default_prompt_left_out(tiny: Path, tmp_path: Path) -> None:
     with serve_model(served) as url:
         assert check_server(artifact, url)[1].ok
         served.default_prompt_name = None
-        _, embeddings = check_server(artifact, url)
+        _, embeddings, prompts = check_server(artifact, url)
     assert not embeddings.ok and "the default prompt is missing" in embeddings.detail
+    assert prompts.ok and "puts the front of query, document before" in prompts.detail
 
 
 def test_another_model(tiny_artifact: Path, tiny: Path) -> None:
