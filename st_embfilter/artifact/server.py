@@ -27,6 +27,9 @@ class EmbeddingServer:
         model: What the server calls the model; by default the first that it lists.
         api_key: Sent as a bearer token.
 
+    Attributes:
+        is_llama_cpp: Whether it is llama.cpp's.
+
     Raises:
         MisuseError: If the address is none.
         ServerError: If it doesn't answer, or has no embedding route.
@@ -44,6 +47,7 @@ class EmbeddingServer:
         self.base = base
         given = url.rstrip("/").removeprefix(base)
         self.model = model
+        self.is_llama_cpp = False
         for self.route in [given] if given in ROUTES else ROUTES:
             if model is None and self.route != "/embed":
                 self.model = self._first_model()
@@ -64,15 +68,17 @@ class EmbeddingServer:
         except HTTPError:
             return "default"  # It serves one, and doesn't ask for its name.
         try:
-            return str(listed["data"][0]["id"])
+            first = listed["data"][0]
+            self.is_llama_cpp = first.get("owned_by") == "llamacpp"
+            return str(first["id"])
         except (LookupError, TypeError) as error:
             raise ServerError(f"{self.base} lists its models in no known way") from error
 
-    def embed(self, text: str, options: dict[str, Any] | None = None) -> list[float]:
+    def embed(self, text: str | list[int], options: dict[str, Any] | None = None) -> list[float]:
         """One text's embedding.
 
         Args:
-            text: The text.
+            text: The text, or its tokens where the server takes them.
             options: What the request says beside it.
 
         Raises:
