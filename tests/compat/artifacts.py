@@ -17,13 +17,6 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-# What is broken, and what `verify` must say of it.
-FAULTS = {
-    "": "off by at most",
-    "filter dropped": "the filter is left out",
-    "prompt missing": "the prompt is missing",
-    "other pooling": "the pooling is mean instead of lasttoken",
-}
 
 
 def language_model(folder: Path, tiny: bool) -> Path:
@@ -50,9 +43,8 @@ def scaled_model(folder: Path) -> Path:
     return tiny_llama(folder, rope_theta=250_000.0, rope_scaling=LLAMA3_ROPE)
 
 
-def break_copy(artifact: Path, work: Path, fault: str) -> Path:
+def break_copy(artifact: Path, folder: Path, fault: str) -> Path:
     """A copy of an artifact that a server gets wrong."""
-    folder = work / "broken" / fault.replace(" ", "-")
     shutil.copytree(artifact, folder, ignore=shutil.ignore_patterns("onnx", "openvino"))
     if fault == "filter dropped":
         modules = json.loads((folder / "modules.json").read_text())

@@ -6,6 +6,7 @@ from typing import Any
 # Of SmolLM2, and of a tiny random model with Llama 3's rotary scaling.
 PORTABLE, EXACT, THIN = "org/portable", "org/exact", "org/thin"
 SCALED, ECHO = "org/portable-llama3", "org/exact-echo"
+ECHO_PORTABLE, PROMPTS = "org/portable-echo", "org/portable-prompts"
 TRUST = {"trust_remote_code": True}
 # On processors with bfloat16, OpenVINO computes in that unless it is asked not to.
 FLOAT32 = {"model_kwargs": {"ov_config": {"INFERENCE_PRECISION_HINT": "f32"}}}
@@ -126,4 +127,3 @@ ROWS = [
         packages=("openvino", "sentence-transformers", "transformers"),
     ),
 ]
-ENVIRONMENTS = sorted({row.environment for row in ROWS} | {"infinity"})

@@ -25,11 +25,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import FAULTS, break_copy, language_model, scaled_model
-from rows import ECHO, EXACT, PORTABLE, ROWS, SCALED, THIN, Row
+from artifacts import break_copy, language_model, scaled_model
+from rows import ECHO, ECHO_PORTABLE, EXACT, PORTABLE, PROMPTS, ROWS, SCALED, THIN, Row
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+from servers import NO_START, SERVED, SERVERS, Served
 
+from st_embfilter.demo.smollm2 import find_smollm2
 from support.hub_server import Hub, serve
 from support.hub_store import Repository
 from support.paths import SHARED
@@ -157,39 +159,78 @@ class Matrix:
             call = f"snippet {number}, `{imported[1]}`"
             self.add("the model card", versions, call, name, said, ok=ran.returncode == 0)
 
-    def infinity(self, artifact: Path) -> None:
-        """`verify --url` against Infinity: the artifact, and copies with a fault."""
-        versions = self.versions("infinity", ("infinity-emb", "sentence-transformers"))
-        for fault, said in FAULTS.items():
-            # By name from the hub if it is right, else a folder.
-            model = PORTABLE if fault == "" else str(break_copy(artifact, self.work, fault))
-            with self.infinity_server(model) as url:
+    def served(self, row: Served, folders: dict[str, Path]) -> None:
+        """`verify --url` against a server."""
+        label, packages, _ = SERVERS[row.server]
+        versions = self.versions(row.server, packages)
+        artifact, served = folders[row.model], self.what_is_served(row, folders)
+        try:
+            with self.server(row, served) as url:
                 checked = self.call(
-                    *(sys.executable, "-m", "st_embfilter", "verify", artifact),
-                    *("--url", f"{url}{'/v1' if fault else ''}", "--json"),
+                    *(sys.executable, "-m", "st_embfilter", "verify", artifact, "--json"),
+                    *("--url", f"{url}{'/v1' if '/v1' in row.options else ''}", *row.verify),
                 )
-            detail = json.loads(checked.stdout)[-1]["detail"]
-            right = checked.returncode == (1 if fault else 0) and said in detail
-            name = "Infinity" if fault == "" else f"Infinity, {fault}"
-            call = f"`st-embfilter verify {PORTABLE} --url http://…`"
-            self.add(name, versions, call, PORTABLE if not fault else "", detail, ok=right)
+            details = [check["detail"] for check in json.loads(checked.stdout)]
+            detail = next((d for d in details if row.said in d), " · ".join(details[1:]))
+            right = checked.returncode == (0 if row.ok else 1) and row.said in detail
+        except NotStartedError as error:
+            detail = f"{label} {NO_START}: {error}"
+            right = row.said == NO_START
+        self.add(row.name, versions, row.call, row.model, detail.replace("|", "/"), ok=right)
+
+    def what_is_served(self, row: Served, folders: dict[str, Path]) -> str:
+        """The name of what is on the hub, or the path of a file or a broken copy."""
+        artifact = folders[row.model]
+        if row.fault:
+            folder = self.work / "broken" / f"{row.server}-{row.fault.replace(' ', '-')}"
+            return str(break_copy(artifact, folder, row.fault))
+        if row.file == "language model":
+            return str(find_smollm2())
+        if row.file == "one file":
+            path = self.work / "one.gguf"
+            command = (sys.executable, "-m", "st_embfilter", "export", artifact, "gguf")
+            made = self.call(*command, "--model", find_smollm2(), "--out", path)
+            assert made.returncode == 0, made.stderr
+            return str(path)
+        return row.model
 
     @contextmanager
-    def infinity_server(self, model: str) -> Iterator[str]:
-        environment = self.environment()
-        prefix = [] if model == PORTABLE else ["--url-prefix", "/v1"]
-        with subprocess.Popen(
-            [self.python("infinity"), HERE / "clients" / "infinity_server.py", model, *prefix],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as server:
+    def server(self, row: Served, served: str) -> Iterator[str]:
+        """A server, while the ``with`` lasts.
+
+        Raises:
+            NotStartedError: With its last words.
+        """
+        environment, log = self.environment(), self.work / "server.log"
+        client = HERE / "clients" / f"{row.server}_server.py"
+        with (
+            log.open("w") as said,
+            subprocess.Popen(
+                [self.python(row.server), client, served, *row.options],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                cwd=self.work,
+            ) as server,
+        ):
             assert server.stdin and server.stdout
-            yield server.stdout.readline().strip()
+            if not (url := server.stdout.readline().strip()):
+                raise NotStartedError(last_error(log.read_text(errors="replace")))
+            yield url
             server.stdin.close()
         shutil.rmtree(environment["HF_HOME"])
+
+
+class NotStartedError(Exception):
+    """A server ended before it listened."""
+
+
+def last_error(log: str) -> str:
+    """The last line of a log that names an error, cut."""
+    named = [line for line in log.splitlines() if re.search(r"[A-Z]\w*Error\b", line)]
+    return re.sub(r"^.*?(?=[A-Z]\w*Error)", "", named[-1])[:200] if named else "no reason given"
 
 
 # The first word that is found in a snippet tells where it runs.
@@ -202,6 +243,12 @@ SNIPPETS = {
     "haystack": "frameworks",
     "sentence_transformers": "st-6.2",
 }
+
+
+QUERY_AND_DOCUMENT = (
+    *("--query-prompt", 'Summarize the question: "{text}" in one word:"'),
+    *("--document-prompt", 'Summarize the passage: "{text}" in one word:"'),
+)
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -217,10 +264,12 @@ def publish_all(matrix: Matrix) -> dict[str, Path]:
     cli = (sys.executable, "-m", "st_embfilter")
     forms = {
         PORTABLE: ["org/llm"],
-        EXACT: ["org/llm", "--format", "exact"],
-        THIN: ["org/llm", "--thin"],
+        EXACT: ["org/llm", "--format", "exact", "--band", "edge"],
+        THIN: ["org/llm", "--thin", "--band", "edge"],
         SCALED: ["org/tiny"],
         ECHO: ["org/tiny", "--format", "exact", "--prompt", "echo"],
+        ECHO_PORTABLE: ["org/tiny", "--prompt", "echo"],
+        PROMPTS: ["org/llm", "--band", "edge", *QUERY_AND_DOCUMENT],
     }
     folders = {}
     for name, options in forms.items():
@@ -238,13 +287,17 @@ def publish_all(matrix: Matrix) -> dict[str, Path]:
     return folders
 
 
-def write_table(path: Path, lines: list[Line]) -> None:
-    """Put the table into the document, below its heading."""
+def write_table(path: Path, lines: list[Line], kept: bool) -> None:
+    """Put the table into the document; if ``kept``, beside the lines of other tools there."""
     columns = ("tool", "versions", "call", "form", "off by", "")
-    rows = [columns, ("---",) * len(columns), *with_code(lines)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     before, heading, after = path.read_text().partition("## What was run\n")
     section, next_heading, tail = after.partition("\n## ")
+    rows = [f"| {' | '.join(row)} |" for row in with_code(lines)]
+    if kept:
+        tools = {row.split(" | ")[0] for row in rows}
+        old = [line for line in section.splitlines() if line.startswith("| ")][2:]
+        rows = [line for line in old if line.split(" | ")[0] not in tools] + rows
+    table = "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *rows])
     said = "\n".join(line for line in section.splitlines() if not line.startswith("|")).strip()
     path.write_text(f"{before}{heading}\n{said}\n\n{table}\n{next_heading}{tail}")
 
@@ -283,10 +336,11 @@ def main() -> None:
                     matrix.snippets(name)
             if arguments.only in "mteb run":
                 matrix.mteb_run(folders[PORTABLE])
-            if arguments.only in "Infinity infinity":
-                matrix.infinity(folders[PORTABLE])
+            for served in SERVED:
+                if arguments.only in f"{served.name} {served.server}":
+                    matrix.served(served, folders)
     if arguments.out:
-        write_table(arguments.out, matrix.lines)
+        write_table(arguments.out, matrix.lines, kept=bool(arguments.only))
     print(f"{len(matrix.lines) - len(matrix.failed)} passed, {len(matrix.failed)} failed")
     sys.exit(bool(matrix.failed))
 
