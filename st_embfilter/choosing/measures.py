@@ -1,6 +1,7 @@
 """How well embeddings find what belongs together. Each measure is a share of 1 for every item.
 
-All are of cosines, so of embeddings' directions alone.
+All are of cosines, so of embeddings' directions alone, and of their order, so that a filter that
+spreads embeddings wider is no better for it.
 """
 
 import numpy as np
@@ -10,43 +11,65 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 
-def reciprocal_ranks(embeddings: Floats, asked: Places, wanted: Places, among: Places) -> Floats:
-    """How high the wanted one of some embeddings comes for each that asks.
+def pair_shares(first: Floats, second: Floats) -> Floats:
+    """How near each pair is among all pairs that don't belong together.
+
+    As in STS, cosines are compared across texts: one scale serves all.
 
     Args:
-        embeddings: ``(n, d)``, each of length 1.
-        asked: Rows of those that ask, ``(m,)``.
-        wanted: The row that each is to find, ``(m,)``.
-        among: The rows that it is found among. Its own row doesn't count.
+        first: ``(n, d)``, each of length 1.
+        second: What belongs to each, ``(n, d)``.
 
     Returns:
-        ``(m,)``: 1 where the wanted one is nearest, 1/2 where one is nearer, and so on.
+        ``(n,)``: with N others, of which m are nearer, ``log((N + 1) / (m + 1)) / log(N + 1)``. 1
+        where none is nearer, 0 where all are.
     """
-    cosines = embeddings[asked] @ embeddings[among].T
-    right = np.einsum("ij,ij->i", embeddings[asked], embeddings[wanted])
-    rival = (among != asked[:, None]) & (among != wanted[:, None])
-    nearer: Floats = ((cosines > right[:, None]) & rival).sum(axis=1).astype(np.float64)
-    return 1 / (1 + nearer)
+    count = len(first)
+    rows = np.concatenate([first, second])
+    left, right = np.triu_indices(2 * count, 1)
+    apart = left % count != right % count
+    others = np.sort((rows @ rows.T)[left[apart], right[apart]])
+    nearer = len(others) - np.searchsorted(others, (first * second).sum(axis=1), side="right")
+    shares: Floats = 1 - np.log(nearer + 1) / np.log(len(others) + 1)
+    return shares
 
 
-def nearest_topic(embeddings: Floats, topics: Places) -> Floats:
-    """Whether each text is nearest to its own topic, which is the mean of the topic's other texts.
+def reciprocal_ranks(queries: Floats, passages: Floats) -> Floats:
+    """How high each query's own passage comes among all of them.
 
     Args:
-        embeddings: ``(n, d)``, each of length 1.
+        queries: ``(n, d)``, each of length 1.
+        passages: ``(n, d)``, in the queries' order.
+
+    Returns:
+        ``(n,)``: 1 where its own is nearest, 1/2 where one other is nearer, and so on.
+    """
+    return _reciprocal(queries @ passages.T, np.arange(len(queries)))
+
+
+def topic_ranks(texts: Floats, topics: Places) -> Floats:
+    """How high each text's own topic comes, which is the mean of the topic's *other* texts.
+
+    Args:
+        texts: ``(n, d)``, each of length 1.
         topics: Each one's topic, as a number from 0, ``(n,)``; two texts each at least.
 
     Returns:
-        ``(n,)``, 1 or 0.
+        ``(n,)``: 1 where its own topic is nearest, 1/2 where one other is nearer, and so on.
     """
-    rows = np.arange(len(topics))
-    sums = np.zeros((topics.max() + 1, embeddings.shape[1]))
-    np.add.at(sums, topics, embeddings)
-    cosines = embeddings @ unit(sums).T
-    others = unit(sums[topics] - embeddings)
-    cosines[rows, topics] = np.einsum("ij,ij->i", embeddings, others)
-    found: Floats = (cosines.argmax(axis=1) == topics).astype(np.float64)
-    return found
+    sums = np.zeros((topics.max() + 1, texts.shape[1]))
+    np.add.at(sums, topics, texts)
+    cosines = texts @ unit(sums).T
+    cosines[np.arange(len(texts)), topics] = (texts * unit(sums[topics] - texts)).sum(axis=1)
+    return _reciprocal(cosines, topics)
+
+
+def _reciprocal(cosines: Floats, right: Places) -> Floats:
+    """From cosines ``(n, m)`` and the right column of each row."""
+    own = cosines[np.arange(len(cosines)), right]
+    nearer = (cosines > own[:, None]).sum(axis=1)
+    shares: Floats = 1.0 / (1 + nearer)
+    return shares
 
 
 def unit(rows: NDArray[np.floating]) -> Floats:

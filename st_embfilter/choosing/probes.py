@@ -3,48 +3,53 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-FOLDER = Path(__file__).with_name("probe_texts")
+FOLDER = Path(__file__).with_name("probe_sets")
+# Of a text, so that either half says something.
+FEWEST_WORDS = 6
+Pairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Probes:
-    """What a setting is tried on; no text is there twice.
+    """What a setting is tried on, several sets of each kind. No text is there twice.
 
     Attributes:
         sentences: Pairs that say the same in other words.
-        topics: Texts of many kinds, each with its topic's name; a dozen a topic.
-        searches: Queries, each with the passage that answers it, in groups of four on one subject.
+        topics: Texts, each with its topic's name, about as many a topic.
+        search: Queries, each with the passage that answers it.
     """
 
-    sentences: list[tuple[str, str]]
-    topics: list[tuple[str, str]]
-    searches: list[tuple[str, str]]
+    sentences: list[Pairs]
+    topics: list[Pairs]
+    search: list[Pairs]
 
     @property
     def texts(self) -> list[str]:
-        """All texts: both sides of the sentences, the topics', queries, passages."""
-        first, second = zip(*self.sentences, strict=True)
-        queries, passages = zip(*self.searches, strict=True)
-        return [*first, *second, *(text for text, _ in self.topics), *queries, *passages]
+        """All texts."""
+        topics = [text for pairs in self.topics for text, _ in pairs]
+        others = (*self.sentences, *self.search)
+        return topics + [text for pairs in others for pair in pairs for text in pair]
 
 
 def read_probes() -> Probes:
-    """Those that come with this package."""
+    """Those that come with this package: a folder a kind, a file a set."""
     return Probes(
-        sentences=[(row["text"], row["same"]) for row in _rows("sentences")],
-        topics=[(row["text"], row["topic"]) for row in _rows("topics")],
-        searches=[(row["query"], row["passage"]) for row in _rows("search")],
+        sentences=_sets("sentences", "text", "same"),
+        topics=_sets("topics", "text", "topic"),
+        search=_sets("search", "query", "passage"),
     )
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
-    lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+def _sets(kind: str, first: str, second: str) -> list[Pairs]:
+    sets = []
+    for file in sorted((FOLDER / kind).glob("*.jsonl")):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        sets.append([(row[first], row[second]) for row in rows])
+    return sets
 
 
-def halves(texts: list[str]) -> list[tuple[str, str]]:
+def halves(texts: list[str]) -> Pairs:
     """Texts cut in the middle, between words; those that are too short are left out."""
     split = [text.split() for text in texts]
     return [
@@ -52,7 +57,3 @@ def halves(texts: list[str]) -> list[tuple[str, str]]:
         for words in split
         if len(words) >= FEWEST_WORDS
     ]
-
-
-# Of a text, so that either half says something.
-FEWEST_WORDS = 6

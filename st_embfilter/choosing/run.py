@@ -13,8 +13,15 @@ import torch
 
 from st_embfilter.checkpoint.checkpoint import Checkpoint
 from st_embfilter.checkpoint.unembedding import compute_spectrum
-from st_embfilter.choosing.measures import Floats, Places, nearest_topic, reciprocal_ranks, unit
-from st_embfilter.choosing.probes import Probes, halves, read_probes
+from st_embfilter.choosing.measures import (
+    Floats,
+    Places,
+    pair_shares,
+    reciprocal_ranks,
+    topic_ranks,
+    unit,
+)
+from st_embfilter.choosing.probes import Pairs, Probes, halves, read_probes
 from st_embfilter.choosing.trial import Trial, TriedBand
 from st_embfilter.encoding.embedder import Embedder
 from st_embfilter.errors import MisuseError, TemplateError
@@ -73,7 +80,7 @@ def run_trials(
     """
     own = _own_halves(texts) if texts is not None else []
     probes = read_probes()
-    asked = [*probes.texts, *(half for pair in own for half in pair)]
+    asked = list(dict.fromkeys([*probes.texts, *(half for pair in own for half in pair)]))
     tried: list[Trial] = []
     with TemporaryDirectory() as passing:
         folder = keep or Path(passing)
@@ -81,7 +88,7 @@ def run_trials(
             raw = prompted.embed(asked, describe=f"{prompted.prompt}: probes")
             for band, ratio, rows in prompted.filters:
                 filtered = unit(raw if rows is None else raw @ rows.T)
-                items = _ask(filtered, probes, len(own))
+                items = _ask(dict(zip(asked, filtered, strict=True)), probes, own)
                 tried.append(Trial(prompted.prompt, band, filtered.shape[1], ratio, items))
     if not tried:
         raise MisuseError("none of the prompts can be used with this model")
@@ -119,7 +126,7 @@ def each_prompt(
             yield Prompted(prompt, embed, list(_filters(directions, automatic, ratios)))
 
 
-def _own_halves(texts: Sequence[str]) -> list[tuple[str, str]]:
+def _own_halves(texts: Sequence[str]) -> Pairs:
     """Both halves of a user's texts."""
     found = halves(list(dict.fromkeys(texts)))[:MOST_TEXTS]
     if len(found) < FEWEST_TEXTS:
@@ -155,42 +162,32 @@ def _filters(
         yield "auto", ratio, automatic[:k]
 
 
-def _ask(embeddings: Floats, probes: Probes, own: int) -> dict[str, Floats]:
+def _ask(embeddings: dict[str, Floats], probes: Probes, own: Pairs) -> dict[str, Floats]:
     """Each measure's items.
 
     Args:
-        embeddings: Of length 1, of the probes' texts, and the halves of a user's, in turn.
+        embeddings: Of length 1, by their texts.
         probes: The probes.
-        own: How many texts of the user's there are.
+        own: Both halves of texts of the user's.
     """
-    counts = [len(probes.sentences)] * 2 + [len(probes.topics)] + [len(probes.searches)] * 2
-    first, second, topics, queries, passages = _places(counts)
-    names = sorted({topic for _, topic in probes.topics})
-    numbers = np.array([names.index(topic) for _, topic in probes.topics])
-    among = np.arange(sum(counts))
     items = {
-        "sentences": np.concatenate(
-            [
-                reciprocal_ranks(embeddings, first, second, among),
-                reciprocal_ranks(embeddings, second, first, among),
-            ]
-        ),
-        "topics": nearest_topic(embeddings[topics], numbers),
-        "search": reciprocal_ranks(embeddings, queries, passages, among),
+        "sentences": [pair_shares(*_both(embeddings, pairs)) for pairs in probes.sentences],
+        "topics": [topic_ranks(*_numbered(embeddings, pairs)) for pairs in probes.topics],
+        "search": [reciprocal_ranks(*_both(embeddings, pairs)) for pairs in probes.search],
     }
     if own:
-        begin, end = (sum(counts) + np.arange(own) * 2 + side for side in (0, 1))
-        among = np.concatenate([begin, end])
-        items["yours"] = np.concatenate(
-            [
-                reciprocal_ranks(embeddings, begin, end, among),
-                reciprocal_ranks(embeddings, end, begin, among),
-            ]
-        )
-    return items
+        items["yours"] = [pair_shares(*_both(embeddings, own))]
+    return {name: np.concatenate(of_sets) for name, of_sets in items.items()}
 
 
-def _places(counts: Sequence[int]) -> list[Places]:
-    """The rows of parts that stand one behind the other."""
-    ends = np.cumsum(counts)
-    return [np.arange(end - count, end) for count, end in zip(counts, ends, strict=True)]
+def _both(embeddings: dict[str, Floats], pairs: Pairs) -> tuple[Floats, Floats]:
+    """The embeddings of both sides."""
+    first, second = (np.stack([embeddings[pair[side]] for pair in pairs]) for side in (0, 1))
+    return first, second
+
+
+def _numbered(embeddings: dict[str, Floats], pairs: Pairs) -> tuple[Floats, Places]:
+    """The embeddings of texts, and the numbers of their topics."""
+    names = sorted({topic for _, topic in pairs})
+    numbers = np.array([names.index(topic) for _, topic in pairs])
+    return np.stack([embeddings[text] for text, _ in pairs]), numbers
