@@ -203,11 +203,9 @@ def print_settings(
     trials: list[Trial], scores: dict[tuple[str, str, int], dict[str, float]]
 ) -> None:
     """A line a setting."""
-    names = list(trials[0].scores)
-    print(
-        f"| prompt | band | dimensions | {' | '.join(CATEGORIES)} | average | {' | '.join(names)} "
-    )
-    print(f"| total |\n|---|---|{'---:|' * (len(CATEGORIES) + len(names) + 3)}")
+    names = (*CATEGORIES, "average", *trials[0].scores, "total")
+    print(f"| prompt | band | dimensions | {' | '.join(names)} |")
+    print(f"|---|---|{'---:|' * (len(names) + 1)}")
     for trial in trials:
         found = scores[trial.prompt, trial.band, trial.dimensions]
         cells = [np.mean([found[task] for task in tasks]) for tasks in CATEGORIES.values()]
