@@ -30,6 +30,7 @@ from rows import ECHO, ECHO_PORTABLE, EXACT, PORTABLE, PROMPTS, ROWS, SCALED, TH
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from servers import NO_START, SERVED, SERVERS, Served
+from table import Line, write_table
 
 from st_embfilter.demo.smollm2 import find_smollm2
 from support.hub_server import Hub, serve
@@ -41,7 +42,6 @@ STS13 = SHARED / "data" / "mteb" / "STS13"
 # The revision that mteb's task asks for.
 STS13_REVISION = "7e90230a92c190f1bf69ae9002b8cea547a64cca"
 TOLERANCE = 1e-4
-Line = tuple[str, ...]
 
 
 class Matrix:
@@ -259,8 +259,8 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float((np.linalg.norm(found - expected, axis=1) / lengths).max())
 
 
-def publish_all(matrix: Matrix) -> dict[str, Path]:
-    """Build the artifacts of a language model on the hub, and publish them there."""
+def publish(matrix: Matrix, names: set[str]) -> dict[str, Path]:
+    """Build these artifacts of a language model on the hub, and publish them there."""
     cli = (sys.executable, "-m", "st_embfilter")
     forms = {
         PORTABLE: ["org/llm"],
@@ -272,7 +272,8 @@ def publish_all(matrix: Matrix) -> dict[str, Path]:
         PROMPTS: ["org/llm", "--band", "edge", *QUERY_AND_DOCUMENT],
     }
     folders = {}
-    for name, options in forms.items():
+    for name in sorted(names):
+        options = forms[name]
         folders[name] = matrix.work / name
         commands = [
             [*cli, "build", *options, "--device", "cpu", "--out", folders[name]],
@@ -285,29 +286,6 @@ def publish_all(matrix: Matrix) -> dict[str, Path]:
         size = sum(f.stat().st_size for f in folders[name].rglob("*") if f.is_file())
         print(f"{name}: {size / 1e6:,.1f} MB", flush=True)
     return folders
-
-
-def write_table(path: Path, lines: list[Line], kept: bool) -> None:
-    """Put the table into the document; if ``kept``, beside the lines of other tools there."""
-    columns = ("tool", "versions", "call", "form", "off by", "")
-    before, heading, after = path.read_text().partition("## What was run\n")
-    section, next_heading, tail = after.partition("\n## ")
-    rows = [f"| {' | '.join(row)} |" for row in with_code(lines)]
-    if kept:
-        tools = {row.split(" | ")[0] for row in rows}
-        old = [line for line in section.splitlines() if line.startswith("| ")][2:]
-        rows = [line for line in old if line.split(" | ")[0] not in tools] + rows
-    table = "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *rows])
-    said = "\n".join(line for line in section.splitlines() if not line.startswith("|")).strip()
-    path.write_text(f"{before}{heading}\n{said}\n\n{table}\n{next_heading}{tail}")
-
-
-def with_code(lines: list[Line]) -> list[Line]:
-    """The calls as code, the repositories by their form."""
-    return [
-        (name, versions, call if "`" in call else f"`{call}`", form.removeprefix("org/"), *rest)
-        for name, versions, call, form, *rest in lines
-    ]
 
 
 def main() -> None:
@@ -326,19 +304,20 @@ def main() -> None:
         with serve({"org/llm": llm, "org/tiny": tiny}) as hub:
             hub.tokens["hf_writes"] = ("org",)
             matrix = Matrix(arguments.environments.absolute(), hub, work)
-            folders = publish_all(matrix)
-            for row in ROWS:
-                if arguments.only in f"{row.name} {row.environment}":
-                    manifest = json.loads((folders[row.model] / "embfilter.json").read_text())
-                    matrix.row(row, manifest["probes"])
-            if arguments.only in "card":
-                for name in (PORTABLE, EXACT, THIN):
-                    matrix.snippets(name)
-            if arguments.only in "mteb run":
-                matrix.mteb_run(folders[PORTABLE])
-            for served in SERVED:
-                if arguments.only in f"{served.name} {served.server}":
-                    matrix.served(served, folders)
+            rows = [r for r in ROWS if arguments.only in f"{r.name} {r.environment}"]
+            served = [r for r in SERVED if arguments.only in f"{r.name} {r.server}"]
+            cards = (PORTABLE, EXACT, THIN) if arguments.only in "card" else ()
+            mteb = (PORTABLE,) if arguments.only in "mteb run" else ()
+            folders = publish(matrix, {*(r.model for r in (*rows, *served)), *cards, *mteb})
+            for row in rows:
+                manifest = json.loads((folders[row.model] / "embfilter.json").read_text())
+                matrix.row(row, manifest["probes"])
+            for name in cards:
+                matrix.snippets(name)
+            for name in mteb:
+                matrix.mteb_run(folders[name])
+            for one in served:
+                matrix.served(one, folders)
     if arguments.out:
         write_table(arguments.out, matrix.lines, kept=bool(arguments.only))
     print(f"{len(matrix.lines) - len(matrix.failed)} passed, {len(matrix.failed)} failed")
