@@ -170,8 +170,8 @@ class Matrix:
                     *(sys.executable, "-m", "st_embfilter", "verify", artifact, "--json"),
                     *("--url", f"{url}{'/v1' if '/v1' in row.options else ''}", *row.verify),
                 )
-            details = [check["detail"] for check in json.loads(checked.stdout)]
-            detail = next((d for d in details if row.said in d), " · ".join(details[1:]))
+            first, *others = (check["detail"] for check in json.loads(checked.stdout))
+            detail = "; ".join([first.partition(", ")[2], *others])  # Without the address.
             right = checked.returncode == (0 if row.ok else 1) and row.said in detail
         except NotStartedError as error:
             detail = f"{label} {NO_START}: {error}"

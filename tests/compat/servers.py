@@ -81,13 +81,15 @@ SERVED = [
     ),
     Served("vllm", NO_START, ok=False, model=THIN),
     Served("vllm", NO_START, ok=False, model=EXACT),
-    Served("llamacpp", "filter what it gives", file="language model", options=("last",)),
+    Served(
+        "llamacpp", "filter what it gives", file="language model", options=("--pooling", "last")
+    ),
     Served("llamacpp", "with the filter", file="one file"),
     Served(
         "llamacpp",
         "the pooling is mean instead of lasttoken",
         ok=False,
         file="language model",
-        options=("mean",),
+        options=("--pooling", "mean"),
     ),
 ]

@@ -1,13 +1,17 @@
 """Every example runs, and so does the README's."""
 
+import json
 import re
 import runpy
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
+from support.llama_server import llama_server
 from support.paths import ROOT
 
 
@@ -48,6 +52,20 @@ def test_queries_and_documents(
 ) -> None:
     run(monkeypatch, "queries_and_documents.py", tiny, tmp_path / "out")
     assert "[1, 2]" in capsys.readouterr().out
+
+
+def test_llama_cpp(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_artifact: Path
+) -> None:
+    model = SentenceTransformer(str(tiny_artifact), device="cpu")
+    with llama_server(model, one_file=False) as url:
+        run(monkeypatch, "llama_cpp.py", tiny_artifact, url)
+    shape, cosines = capsys.readouterr().out.splitlines()
+    assert shape == "(3, 24)"
+    texts = ["A man is eating food.", "Someone has a meal.", "The stock market fell."]
+    expected = model.encode(texts, normalize_embeddings=True)
+    # A string's tokens are the exact form's, where a text ends in punctuation.
+    np.testing.assert_allclose(json.loads(cosines), expected @ expected.T, atol=0.3)
 
 
 def test_search_index(

@@ -1,4 +1,4 @@
-"""Runs llama.cpp's own server, in this process: FILE [the pooling, if not the file's].
+"""Runs llama.cpp's own server, in this process: FILE [--pooling POOLING].
 
 As `llama-server --embeddings -m FILE --pooling POOLING --parallel 4`.
 """
@@ -14,7 +14,7 @@ settings = xllamacpp.CommonParams()
 settings.model.path = sys.argv[1]
 settings.embedding = True
 if len(sys.argv) > 2:
-    kind = f"LLAMA_POOLING_TYPE_{sys.argv[2].upper()}"
+    kind = f"LLAMA_POOLING_TYPE_{sys.argv[3].upper()}"
     settings.pooling_type = getattr(xllamacpp.llama_pooling_type, kind)
 settings.hostnames, settings.port = ["127.0.0.1"], free_port()
 settings.n_parallel, settings.n_ctx = parallel, parallel * context
