@@ -28,6 +28,7 @@ def test_as_its_own_process(tmp_path: Path) -> None:
     [
         [],
         ["build"],
+        ["choose"],
         ["encode"],
         ["verify"],
         ["publish"],
