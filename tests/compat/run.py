@@ -170,8 +170,11 @@ class Matrix:
                     *(sys.executable, "-m", "st_embfilter", "verify", artifact, "--json"),
                     *("--url", f"{url}{'/v1' if '/v1' in row.options else ''}", *row.verify),
                 )
-            first, *others = (check["detail"] for check in json.loads(checked.stdout))
-            detail = "; ".join([first.partition(", ")[2], *others])  # Without the address.
+            if checked.stdout:
+                first, *others = (check["detail"] for check in json.loads(checked.stdout))
+                detail = "; ".join([first.partition(", ")[2], *others])  # Without the address.
+            else:
+                detail = checked.stderr.strip().splitlines()[-1]
             right = checked.returncode == (0 if row.ok else 1) and row.said in detail
         except NotStartedError as error:
             detail = f"{label} {NO_START}: {error}"
