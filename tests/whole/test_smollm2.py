@@ -27,7 +27,7 @@ from st_embfilter.demo import demo
 from st_embfilter.errors import OutputExistsError
 from st_embfilter.inspection import run as inspection_run
 from st_embfilter.inspection.subject import Subject
-from st_embfilter.pipeline import building
+from st_embfilter.pipeline import unfiltered
 from st_embfilter.pipeline.automatic import SHIPPED_TEXTS
 from st_embfilter.spectral.spectrum import Spectrum
 from support.command_line import Run
@@ -104,7 +104,7 @@ def test_filter_parity_with_the_reference(
 def read_once() -> Iterator[None]:
     """The exact form of every prompt has the same language model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "load_transformer", cache(load_transformer))
+        patch.setattr(unfiltered, "load_transformer", cache(load_transformer))
         yield
 
 
