@@ -16,13 +16,12 @@ from st_embfilter.artifact.filter_block import FilterBlock, common_direction, fi
 from st_embfilter.artifact.thin import is_thin
 from st_embfilter.artifact.verification import is_exact, load_plain, verify
 from st_embfilter.checkpoint.gguf_file import open_gguf
-from st_embfilter.errors import BandError, MisuseError, SourceNotFoundError
+from st_embfilter.errors import MisuseError, SourceNotFoundError
 from st_embfilter.files import atomic_output, check_absent
-from st_embfilter.layout.filter_matrix import read_matrix
 from st_embfilter.layout.manifest import Manifest
 from st_embfilter.pipeline.automatic import calibration_texts
 from st_embfilter.pipeline.prompts import PLACEHOLDER
-from st_embfilter.spectral.bands import NESTED, kept_dimensions
+from st_embfilter.vectors.vector_filter import VectorFilter
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, GGUFWriter
@@ -57,7 +56,7 @@ def export_gguf(artifact: str | Path, model: str | Path, out: str | Path, dims: 
     Raises:
         MisuseError: If the artifact is thin, exact, or pools more than the last token, the file is
             of another language model or of an architecture that isn't known, or there isn't room
-            for the filter.
+            for the filter; of its kinds, BandError if there are no such dimensions.
         CheckpointError: If the file is corrupt.
         SourceNotFoundError: If there is no such folder or file.
         OutputExistsError: If ``out`` exists.
@@ -68,6 +67,8 @@ def export_gguf(artifact: str | Path, model: str | Path, out: str | Path, dims: 
         if not there:
             raise SourceNotFoundError(f"{path}: no such {'file' if path == source else 'folder'}")
     check_absent(out)
+    reader = open_gguf(source)
+    _check_carrier(reader, source.name)  # Before minutes of work.
     verify(folder)
     manifest = Manifest.read(folder)
     if is_thin(folder) or is_exact(folder) or manifest.prompt.count(PLACEHOLDER) > 1:
@@ -75,12 +76,7 @@ def export_gguf(artifact: str | Path, model: str | Path, out: str | Path, dims: 
             f"{folder} is thin, exact, or of Echo: it takes the portable form, whose last token is "
             f"pooled"
         )
-    matrix = read_matrix(folder)
-    if dims is not None:
-        matrix = matrix[: kept_dimensions(len(matrix), k=dims)]
-        if len(matrix) < manifest.k and manifest.band not in NESTED:
-            raise BandError(f"of the {manifest.band} band, fewer dimensions are no band")
-    reader = open_gguf(source)
+    matrix = VectorFilter.from_artifact(folder, dims).matrix
     loaded = load_plain(folder)
     _check_same_model(reader, loaded[0].auto_model, source.name)
     final_norm = _dequantized(reader, "output_norm.weight").ravel()
@@ -92,8 +88,8 @@ def export_gguf(artifact: str | Path, model: str | Path, out: str | Path, dims: 
     return out
 
 
-def _check_same_model(reader: "GGUFReader", backbone: Any, name: str) -> None:
-    """Raise :class:`MisuseError` unless a file is of a backbone, and can carry a block."""
+def _check_carrier(reader: "GGUFReader", name: str) -> None:
+    """Raise :class:`MisuseError` unless a file can carry a block."""
     architecture = _contents(reader, "general.architecture")
     if architecture not in ARCHITECTURES or reader.get_field(f"{architecture}.expert_count"):
         raise MisuseError(
@@ -104,6 +100,10 @@ def _check_same_model(reader: "GGUFReader", backbone: Any, name: str) -> None:
         raise MisuseError(
             f"{name}: llama.cpp takes one more layer of Gemma 3 27B for another model"
         )
+
+
+def _check_same_model(reader: "GGUFReader", backbone: Any, name: str) -> None:
+    """Raise :class:`MisuseError` unless a file is of a backbone."""
     own = backbone.get_input_embeddings().weight.detach().float().cpu().numpy()
     tensor = next(t for t in reader.tensors if t.name == "token_embd.weight")
     rows = np.linspace(0, min(len(own), len(tensor.data)) - 1, 100).astype(int)

@@ -86,14 +86,9 @@ class EmbeddingServer:
         """
         if self.route == "/embed":
             body = {"inputs": [text], "normalize": False, "truncate": True}
-        else:
-            body = {"model": self.model, "input": [text]}
-        answer = self._ask(self.route, body | (options or {}))
-        try:
-            vector = answer[0] if self.route == "/embed" else answer["data"][0]["embedding"]
-            return [float(number) for number in vector]
-        except (LookupError, TypeError, ValueError) as error:
-            raise ServerError(f"{self} answers, but not with embeddings: {error!r}") from error
+            return self._ask_vector(self.route, body | (options or {}), 0)
+        body = {"model": self.model, "input": [text]}
+        return self._ask_vector(self.route, body | (options or {}), "data", 0, "embedding")
 
     def embed_as(self, text: str, prompt_name: str) -> list[float]:
         """One text's embedding with one of the model's prompts, as vLLM gives it.
@@ -102,11 +97,20 @@ class EmbeddingServer:
             HTTPError: If the server has no such route, or refuses it.
         """
         body = {"model": self.model, "texts": [text], "embedding_types": ["float"]}
-        answer = self._ask(PROMPT_ROUTE, body | {"input_type": prompt_name})
+        body |= {"input_type": prompt_name}
+        return self._ask_vector(PROMPT_ROUTE, body, "embeddings", "float", 0)
+
+    def _ask_vector(self, path: str, body: dict[str, Any], *place: str | int) -> list[float]:
+        """The numbers at a place of a route's answer."""
+        answer = self._ask(path, body)
         try:
-            return [float(number) for number in answer["embeddings"]["float"][0]]
+            for step in place:
+                answer = answer[step]
+            return [float(number) for number in answer]
         except (LookupError, TypeError, ValueError) as error:
-            raise ServerError(f"{self.base}{PROMPT_ROUTE} answers otherwise: {error!r}") from error
+            raise ServerError(
+                f"{self.base}{path} answers, but not with embeddings: {error!r}"
+            ) from error
 
     def _ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

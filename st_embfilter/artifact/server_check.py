@@ -52,7 +52,8 @@ def check_server(
         MisuseError: If the address or dtype is none.
     """
     folder = artifact_folder(artifact)
-    probes = Manifest.read(folder).probes
+    manifest = Manifest.read(folder)
+    probes = manifest.probes
     dtype = dtype or probes.dtype
     if dtype not in PROBE_TOLERANCE:
         raise MisuseError(f"the dtype {dtype} is unknown: use {', '.join(PROBE_TOLERANCE)}")
@@ -68,7 +69,7 @@ def check_server(
         why = explain(folder, list(answered), found, PROBE_TOLERANCE["bfloat16"])
         check = replace(check, detail=f"{check.detail}: {why}")
     told = [Check("server", True, f"{server}, texts that are too long are {too_long}"), check]
-    if Manifest.read(folder).prompts:
+    if manifest.prompts:
         told.append(_check_prompts(server, folder, probes.texts[0], PROBE_TOLERANCE[dtype]))
     return told
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("probe_sets")
@@ -32,6 +33,7 @@ class Probes:
         return topics + [text for pairs in others for pair in pairs for text in pair]
 
 
+@cache
 def read_probes() -> Probes:
     """Those that come with this package: a folder a kind, a file a set."""
     return Probes(

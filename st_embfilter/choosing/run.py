@@ -79,17 +79,11 @@ def run_trials(
         NonFiniteError: If an embedding is NaN or infinite.
     """
     own = _own_halves(texts) if texts is not None else []
-    probes = read_probes()
-    asked = list(dict.fromkeys([*probes.texts, *(half for pair in own for half in pair)]))
     tried: list[Trial] = []
     with TemporaryDirectory() as passing:
         folder = keep or Path(passing)
         for prompted in each_prompt(checkpoint, prompts, dtype, device, folder, say):
-            raw = prompted.embed(asked, describe=f"{prompted.prompt}: probes")
-            for band, ratio, rows in prompted.filters:
-                filtered = unit(raw if rows is None else raw @ rows.T)
-                items = _ask(dict(zip(asked, filtered, strict=True)), probes, own)
-                tried.append(Trial(prompted.prompt, band, filtered.shape[1], ratio, items))
+            tried += try_bands(prompted, own)
     if not tried:
         raise MisuseError("none of the prompts can be used with this model")
     return tried
@@ -124,6 +118,22 @@ def each_prompt(
             sample = embed(calibration, describe=f"{prompt}: calibration")
             automatic, _ = automatic_filter(directions, principal_directions(sample))
             yield Prompted(prompt, embed, list(_filters(directions, automatic, ratios)))
+
+
+def try_bands(prompted: Prompted, own: Pairs) -> Iterator[Trial]:
+    """Ask the embeddings of one prompt, in every band.
+
+    Args:
+        prompted: The language model with the prompt.
+        own: Both halves of texts of the user's, if there are any.
+    """
+    probes = read_probes()
+    asked = list(dict.fromkeys([*probes.texts, *(half for pair in own for half in pair)]))
+    raw = prompted.embed(asked, describe=f"{prompted.prompt}: probes")
+    for band, ratio, rows in prompted.filters:
+        filtered = unit(raw if rows is None else raw @ rows.T)
+        items = _ask(dict(zip(asked, filtered, strict=True)), probes, own)
+        yield Trial(prompted.prompt, band, filtered.shape[1], ratio, items)
 
 
 def _own_halves(texts: Sequence[str]) -> Pairs:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from st_embfilter.choosing.measures import Floats
+
 # Raw is all d directions as they are: what `--band edge --ratio 1` builds, turned.
 TriedBand = Literal["raw", "edge", "auto"]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from st_embfilter.commands.options import (
+    BackboneDtypeOption,
     DeviceOption,
     JsonOption,
     KeptOption,
@@ -88,9 +89,7 @@ def build(
             "is cut."
         ),
     ] = 512,
-    dtype: Annotated[
-        str, typer.Option(help="The backbone's: auto (as stored), float32, bfloat16, float16.")
-    ] = "auto",
+    dtype: BackboneDtypeOption = "auto",
     revision: RevisionOption = None,
     thin: Annotated[
         bool,

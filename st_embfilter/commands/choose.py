@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from st_embfilter.commands.options import (
+    BackboneDtypeOption,
     DeviceOption,
     JsonOption,
     RevisionOption,
@@ -49,9 +51,7 @@ def choose(
             "one with another prompt embeds no text again."
         ),
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="As for build: auto (as stored), float32, bfloat16, float16.")
-    ] = "auto",
+    dtype: BackboneDtypeOption = "auto",
     revision: RevisionOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -82,7 +82,7 @@ def choose(
             dtype=parse_dtype(dtype),
             device=device,
             keep=embeddings,
-            say=console.print,
+            say=lambda said: console.print(said, markup=False),
         )
     chosen = choose_trial(trials)
     console.print(_table(trials, chosen))
@@ -90,7 +90,8 @@ def choose(
     console.print(
         f"Scores × 100. sentences, topics and search are of each row's largest dimensions, total "
         f"is their average, at τ = 1, 2, 4 and 8.\n"
-        f"[green]To build[/green]: {chosen.prompt}, {chosen.band}, {chosen.dimensions} dimensions:"
+        f"[green]To build[/green]: {escape(chosen.prompt)}, {chosen.band}, "
+        f"{chosen.dimensions} dimensions:"
     )
     console.print(command, markup=False)
     if as_json:
@@ -125,7 +126,7 @@ def _table(trials: Sequence["Trial"], chosen: "Trial") -> Table:
         for ratio in ratios:
             cell = f"{totals[ratio].total:.1f}" if ratio in totals else ""
             cells.append(f"[bold green]{cell}[/]" if totals.get(ratio) is chosen else cell)
-        table.add_row(first.prompt.replace("[", r"\["), first.band, *cells)
+        table.add_row(escape(first.prompt), first.band, *cells)
     return table
 
 

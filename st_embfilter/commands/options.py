@@ -38,6 +38,9 @@ BatchSizeOption = Annotated[
     int,
     typer.Option(min=1, help="Texts of 32 tokens (GPU: 256) a forward pass; fewer longer ones."),
 ]
+BackboneDtypeOption = Annotated[
+    str, typer.Option(help="The backbone's: auto (as stored), float32, bfloat16, float16.")
+]
 DtypeOption = Annotated[
     str, typer.Option(help="To compute in: auto (as saved), float32, bfloat16 (fast), float16.")
 ]

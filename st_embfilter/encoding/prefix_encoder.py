@@ -38,8 +38,8 @@ TOKENS_A_TEXT, TOKENS_A_TEXT_ON_GPU = 32, 256
 TRIED_BATCH = 1 << 20
 # So many texts are tokenized and sorted together.
 WINDOW = 8192
-# How far from sentence-transformers' embeddings may be, in lengths of the embedding: any of them,
-# and most of them. In 16 bits, two batches of other sizes differ by more than a hundredth, and a
+# How far from sentence-transformers' the embeddings may be, in lengths of these: any of them, and
+# most of them. In 16 bits, two batches of other sizes differ by more than a hundredth, and a
 # text in some by far more (0.08 for a single word with the prompt cot on SmolLM2, where the one
 # with the prefix reused is the nearer to float32).
 TOLERANCES = {torch.float32: (1e-4, 1e-4), torch.float64: (1e-4, 1e-4)}
