@@ -50,6 +50,11 @@ def unique_texts(tasks: dict[str, Pairs]) -> list[str]:
     return sorted({text for left, right, _ in tasks.values() for text in left + right})
 
 
+def sts_score(left: np.ndarray, right: np.ndarray, gold: list[float]) -> float:
+    """100 × Spearman's correlation of the cosines of embeddings of length 1 with the scores."""
+    return 100 * float(spearmanr((left * right).sum(axis=1), gold).statistic)
+
+
 def scores_by_task(
     tasks: dict[str, Pairs], texts: list[str], columns: Sequence[np.ndarray]
 ) -> dict[str, list[float]]:
@@ -65,6 +70,5 @@ def scores_by_task(
     scores = {}
     for name, (left, right, gold) in tasks.items():
         first, second = ([places[text] for text in side] for side in (left, right))
-        cosines = [(unit[first] * unit[second]).sum(axis=1) for unit in units]
-        scores[name] = [100 * float(spearmanr(column, gold).statistic) for column in cosines]
+        scores[name] = [sts_score(unit[first], unit[second], gold) for unit in units]
     return {**scores, "average": np.mean(list(scores.values()), axis=0).tolist()}

