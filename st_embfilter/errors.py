@@ -81,6 +81,10 @@ class ClusterError(EmbFilterError):
     """Ray can't be reached, or a worker failed again and again. Finished parts are kept."""
 
 
+class StoreError(EmbFilterError):
+    """An object store refuses, can't be reached, or is none. Finished parts are kept."""
+
+
 class ServerError(EmbFilterError):
     """A running server doesn't answer, or not as an embedding server does."""
 

@@ -47,7 +47,7 @@ def atomic_output(path: str | Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: str | Path, advice: str = "") -> Iterator[None]:
+def writing(path: object, advice: str = "") -> Iterator[None]:
     """Make one error of all that keeps an output from being written inside the ``with``.
 
     Args:

@@ -9,6 +9,7 @@ import sysconfig
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # One thread for each process: the same sums in the same order on every machine, and for models as
 # small as these, threads that wait for each other take the most time. Read when NumPy is imported.
@@ -25,6 +26,9 @@ from support.command_line import Result, Run
 from support.hub_server import Hub, serve
 from support.models import tiny_llama
 from support.prefork import clean_environment
+
+if TYPE_CHECKING:
+    from support.s3_server import S3
 
 # A busy machine is not a failure.
 settings.register_profile("default", deadline=None)
@@ -111,6 +115,22 @@ def hub(tiny: Path) -> Iterator[Hub]:
     with serve({"org/llm": tiny}) as hub:
         hub.tokens["hf_writes"] = ("org",)
         yield hub
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator["S3"]:
+    pytest.importorskip("moto", reason="moto, which stands for S3, is missing: see the Makefile")
+    from support.s3_server import serve_s3
+
+    with serve_s3() as s3:
+        yield s3
+
+
+@pytest.fixture
+def s3(s3_server: "S3") -> "S3":
+    """S3 with an empty bucket, found by this process and those it starts."""
+    s3_server.reset()
+    return s3_server
 
 
 @pytest.fixture

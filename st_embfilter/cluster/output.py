@@ -1,31 +1,22 @@
-"""The output of a corpus: a folder of parts that appears whole.
+"""The output of a corpus: a folder of parts, whole when its manifest is there.
 
 Which engine has the parts written, and by how many workers, is not known here.
 """
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from st_embfilter.cluster.parts import Part
-from st_embfilter.errors import ClusterError, OutputWriteError
-from st_embfilter.files import check_absent, remove, rename_to_absent, sync, writing
-from st_embfilter.job_state import JobState
+from st_embfilter.cluster.parts import MANIFEST, PART_NAME, UNFINISHED, Part
+from st_embfilter.errors import ClusterError, OutputExistsError, OutputWriteError, StoreError
+from st_embfilter.files import writing
+from st_embfilter.stores import PARTIAL, Place
 from st_embfilter.vectors.parquet_file import ParquetTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Hidden, as not every reader of a folder of Parquet passes over other files.
-MANIFEST = ".embfilter.json"
-# One that its worker doesn't survive, for want of memory say, isn't tried for ever.
-TRIES = 4
 KEPT = ". The parts that are done are kept: the same command goes on there"
 
 # What a worker does with a part: from its file to the rows that are written.
@@ -33,43 +24,57 @@ Convert = Callable[[ParquetTable, Part], "pa.RecordBatchReader"]
 
 
 class Output:
-    """A folder of parts, which lie in a hidden neighbour of it until they are all there.
+    """A folder of parts, each put there whole under a name that says what it is made of.
 
-    Any number of workers on any machine of a file system may write parts, the same one too: each
-    writes a file of its own, and renames it. The last one stays, and is equal to the others.
+    So any number of workers, and of runs of one command, may write the same part: what is there in
+    the end is one of several equal ones. Nothing is renamed but, on a disk, a part.
 
     Args:
-        out: The folder, which must not exist.
-        job: The digest of all that the output depends on.
-
-    Raises:
-        OutputExistsError: If ``out`` exists.
+        place: The folder.
+        command: The digest of all that the output depends on but the content of its input.
     """
 
-    def __init__(self, out: Path, job: str) -> None:
-        check_absent(out)
-        self.out = out
-        self.work = out.with_name(f".{out.name}.partial")
-        self.parts, self.writing = self.work / "parts", self.work / "writing"
-        self.state = JobState(self.work / "job.json", job)
+    def __init__(self, place: Place, command: str) -> None:
+        self.place, self.command = place, command
+        self.manifest, self.unfinished = place.inside(MANIFEST), place.inside(UNFINISHED)
 
-    def begin(self) -> set[str]:
-        """Make the folders, and return the names of the parts that an earlier run has left.
-
-        What another job has left is removed.
+    def left(self) -> set[str]:
+        """The names of the parts that earlier runs of the command have left.
 
         Raises:
-            OutputWriteError: If they can't be made.
+            OutputExistsError: If the folder is whole, or something else is in it.
+            StoreError: If the store doesn't show it.
         """
-        with writing(self.out):
-            if self.state.left() is None:
-                remove(self.work)
-            # A worker of a run that was stopped may be writing its last part at this moment.
-            shutil.rmtree(self.writing, ignore_errors=True)
-            self.parts.mkdir(parents=True, exist_ok=True)
-            self.writing.mkdir(exist_ok=True)
-            self.state.save({})
-        return {file.relative_to(self.parts).as_posix() for file in self.parts.rglob("*.parquet")}
+        if self.place.is_file():
+            raise OutputExistsError(f"{self.place} already exists: choose another output")
+        names = set(self.place.files())
+        if MANIFEST in names:
+            raise OutputExistsError(
+                f"{self.place} already exists, and is whole: remove it, or choose another output"
+            )
+        parts = {name for name in names if PART_NAME.search(name)}
+        others = {name for name in names - parts - {UNFINISHED} if not name.endswith(PARTIAL)}
+        if others or (parts and UNFINISHED not in names):
+            raise OutputExistsError(
+                f"{self.place} already exists, with {min(others or parts)} in it: remove it, or "
+                f"choose another output"
+            )
+        if parts and not self._is_ours():
+            raise OutputExistsError(
+                f"{self.place} holds {len(parts)} parts of what another command makes there: give "
+                f"that command again, remove the folder, or choose another output"
+            )
+        return parts
+
+    def begin(self) -> None:
+        """Say in the folder that it isn't whole.
+
+        Raises:
+            OutputWriteError: If nothing can be written there; of an object store, StoreError.
+        """
+        told = f"Parts are missing here until {MANIFEST} is there, too."
+        with writing(self.place):
+            self.unfinished.write(json.dumps({"command": self.command, "told": told}).encode())
 
     def write(self, part: Part, convert: Convert) -> None:
         """Make a part, unless it is there.
@@ -77,52 +82,61 @@ class Output:
         Raises:
             EmbFilterError: What ``convert`` raises.
             OutputWriteError: If it can't be written.
-            ClusterError: If some workers that began it have ended.
+            StoreError: If an object store gives no input, or takes no output.
+            ClusterError: If the output is no longer this command's.
         """
-        path = self.parts / part.name
-        if path.exists():
-            return
-        name = hashlib.sha256(part.name.encode()).hexdigest()[:16]
-        begun = len(list(self.writing.glob(f"{name}-*")))
-        if begun >= TRIES:
-            raise ClusterError(
-                f"{begun} workers ended at {part.rows} rows of {part.source} from row {part.first} "
-                f"on, for want of memory perhaps: the same command goes on there, with fewer "
-                f"workers or a smaller batch size"
-            )
-        fresh = self.writing / f"{name}-{uuid4().hex}.parquet"
+        target = self.place.inside(part.name)
         try:
-            with writing(path, KEPT):
-                fresh.touch()
-                table = ParquetTable(Path(part.source))
-                table.write(fresh, convert(table, part))
-                sync(fresh)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
+            if target.exists():
+                return
+            with writing(target, KEPT), target.putting() as file:
+                table = part.table()
+                table.write(file, convert(table, part))
+                # After it another command's run may be in the folder, or readers.
+                if not (self._is_ours() or target.exists()):
+                    raise ClusterError(f"{self.place}: another command has taken this output")
+        except OutputWriteError:
+            # Another run of the command may have been sooner, and have cleared up.
+            if not target.exists():
+                raise
+        except StoreError as error:
+            raise StoreError(f"{error}{KEPT}") from error
 
     def publish(self, parts: list[Part], facts: dict[str, Any]) -> dict[str, Any]:
-        """Give the folder its name, with a manifest in it, which is returned.
+        """Put the manifest beside the parts, which makes the output whole, and return it.
+
+        What is left of an input that was another one then is deleted.
 
         Raises:
-            OutputWriteError: If a part isn't there, or the folder can't be renamed.
-            OutputExistsError: If there is something of its name by now.
+            OutputWriteError: If a part isn't there, or the manifest can't be written.
+            OutputExistsError: If another run has made another output of it by now.
+            StoreError: If an object store fails.
         """
-        missing = [part.name for part in parts if not (self.parts / part.name).is_file()]
+        names, wanted = self.place.files().keys(), {part.name for part in parts}
+        missing = sorted(wanted - names)
         if missing:
             raise OutputWriteError(
-                f"{self.out}: {len(missing)} of {len(parts)} parts are not here, as {missing[0]}, "
-                f"though workers wrote them: it must be on a file system that all machines share"
+                f"{self.place}: {len(missing)} of {len(parts)} parts are not here, as "
+                f"{missing[0]}, though workers wrote them: all machines must share that folder"
             )
         manifest = {
             **facts,
             "rows": sum(part.rows for part in parts),
             "parts": [asdict(part) for part in parts],
         }
-        with writing(self.out):
-            (self.parts / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            sync(self.parts / MANIFEST)
-            rename_to_absent(self.parts, self.out)
-            shutil.rmtree(self.work, ignore_errors=True)
+        content = json.dumps(manifest, indent=1).encode()
+        # Another run of the command may have been sooner.
+        if not self._is_ours() and self.manifest.read() != content:
+            raise OutputExistsError(f"{self.place}: another command has taken this output")
+        with writing(self.place, KEPT):
+            for name in names - wanted:
+                if PART_NAME.search(name) or name.endswith(PARTIAL):
+                    self.place.inside(name).delete()
+            self.manifest.write(content)
+            self.unfinished.delete()
         return manifest
+
+    def _is_ours(self) -> bool:
+        """Whether the folder is not whole, and this command's."""
+        content = self.unfinished.read()
+        return content is not None and json.loads(content)["command"] == self.command

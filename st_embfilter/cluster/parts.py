@@ -1,15 +1,34 @@
 """A corpus in Parquet files, cut into parts."""
 
+import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from st_embfilter.errors import DataError, MisuseError, VectorFileError
+from st_embfilter.row_blocks import in_order
+from st_embfilter.stores import Place
 from st_embfilter.vectors.parquet_file import ParquetTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.fs
+
+# In an output's folder, beside its parts. Hidden, as not every reader of a folder of Parquet passes
+# over other files. The manifest is there when all parts are, and the other until then.
+MANIFEST, UNFINISHED = ".embfilter.json", ".embfilter.unfinished.json"
+PART_NAME = re.compile(r"-\d{12}-[0-9a-f]{16}\.parquet$")
+# Files looked into at the same time: an object store takes its time to answer, not ours.
+LOOKERS = 16
+
+# Raises an error if a file's columns aren't right.
+Check = Callable[[str, "pa.Schema"], None]
 
 
 @dataclass(frozen=True)
@@ -17,63 +36,114 @@ class Part:
     """Rows of one file of a corpus, and the one file of the output that they become.
 
     Attributes:
-        name: Of the output's file, relative to its folder: a function of the source and the rows.
+        name: Of the output's file, relative to its folder. It says what the part is made of: the
+            file, the rows, and in a digest that file's version and what is done to it.
         source: The corpus's file.
+        version: Tells that file's content from an earlier one's.
         first: The first row's number in it.
         rows: How many.
     """
 
     name: str
     source: str
+    version: str
     first: int
     rows: int
 
+    def table(self) -> ParquetTable:
+        """The corpus's file, opened.
 
-def _corpus_files(path: Path) -> list[Path]:
-    """The Parquet files of a corpus, in their order.
-
-    Raises:
-        MisuseError: If there are none.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise MisuseError(f"{path}: there is no such file or folder")
-    files = [
-        file
-        for file in sorted(path.rglob("*.parquet"))
-        if not any(name.startswith((".", "_")) for name in file.relative_to(path).parts)
-    ]
-    if not files:
-        raise MisuseError(f"{path} holds no .parquet file")
-    return files
+        Raises:
+            StoreError: If it is gone, or may not be read.
+            VectorFileError: If it is no Parquet file, or another one than when the job began.
+        """
+        place = Place.of(self.source)
+        file = place.open()
+        if place.version(file) != self.version:
+            raise VectorFileError(
+                f"{place} has changed since the job began: the same command looks at it anew"
+            )
+        return ParquetTable(self.source, file)
 
 
-def cut(path: Path, part_rows: int, check: Callable[[Path, "pa.Schema"], None]) -> list[Part]:
+def cut(source: Place, part_rows: int, check: Check, job: str) -> list[Part]:
     """Cut a corpus into parts, each of whole row groups, or a piece of a larger one.
 
     Args:
-        path: A Parquet file or a folder of them.
+        source: A Parquet file or a folder of them.
         part_rows: The most rows of a part.
-        check: Raises an error if a file's columns aren't right.
+        check: What a file's columns have to be.
+        job: The digest of what is done to each part.
 
     Raises:
         MisuseError: If there is no such corpus.
+        StoreError: If the store doesn't show it.
         VectorFileError: If a file can't be read.
-        DataError: If it holds no rows.
+        DataError: If it holds no rows, or is an output that isn't whole.
     """
-    root = path if path.is_dir() else path.parent
-    parts = []
-    for file in _corpus_files(path):
-        table = ParquetTable(file)
-        check(file, table.schema)
-        metadata = table.file.metadata
-        groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        stem = file.relative_to(root).with_suffix("").as_posix()
-        for first, rows in row_ranges(groups, part_rows):
-            parts.append(Part(f"{stem}-{first:012d}.parquet", str(file), first, rows))
+    files = _corpus_files(source)
+    looks = (
+        partial(_cut_file, source, name, info, part_rows, check, job)
+        for name, info in files.items()
+    )
+    found = in_order(looks, LOOKERS, 4 * LOOKERS)
+    shown = tqdm(found, desc="Looking into files", total=len(files), unit="file", delay=2)
+    parts = [part for of_file in shown for part in of_file]
     if not parts:
-        raise DataError(f"{path} holds no rows")
+        raise DataError(f"{source} holds no rows")
+    return parts
+
+
+def _corpus_files(source: Place) -> "dict[str, pa.fs.FileInfo]":
+    """A corpus's Parquet files by name, in their order; of a single file the name is empty."""
+    info = source.info()
+    if info.is_file:
+        return {"": info}
+    listed = source.files()
+    if not listed:
+        raise MisuseError(f"{source}: there is no such file or folder, or it is empty")
+    _check_whole(source, listed)
+    files = {
+        name: info
+        for name, info in listed.items()
+        if name.endswith(".parquet")
+        and not any(piece.startswith((".", "_")) for piece in PurePosixPath(name).parts)
+    }
+    if not files:
+        raise MisuseError(f"{source} holds no .parquet file")
+    return files
+
+
+def _check_whole(source: Place, names: "dict[str, pa.fs.FileInfo]") -> None:
+    """Raise :class:`DataError` if some of the files are an output that isn't whole."""
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        manifest = f"{folder}/{MANIFEST}" if folder else MANIFEST
+        if last == UNFINISHED and manifest not in names:
+            raise DataError(
+                f"{source.inside(folder) if folder else source} is not whole: the job that writes "
+                f"it hasn't ended, or was stopped. It is whole when {MANIFEST} is in it"
+            )
+
+
+def _cut_file(
+    source: Place, name: str, info: "pa.fs.FileInfo", part_rows: int, check: Check, job: str
+) -> list[Part]:
+    place = source.inside(name) if name else source
+    with place.open() as file:
+        version = place.version(file, info)
+        table = ParquetTable(str(place), file)
+        metadata = table.file.metadata
+    check(str(place), table.schema)
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    stem = (name or place.name).removesuffix(".parquet")
+    parts = []
+    for first, rows in row_ranges(groups, part_rows):
+        made_of = json.dumps([job, str(place), version, first, rows])
+        digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+        parts.append(
+            Part(f"{stem}-{first:012d}-{digest}.parquet", str(place), version, first, rows)
+        )
     return parts
 
 

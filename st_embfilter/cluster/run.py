@@ -1,14 +1,15 @@
 """A corpus encoded, or its vectors filtered, by Ray Data: on all cores, GPUs or machines at hand.
 
 Ray Data has the workers, gives them parts, and gives a part again whose worker was lost. That
-nothing is written twice is :class:`~st_embfilter.cluster.output.Output`'s: a part's file is named
-after the rows it is made of. Ray Data's own writer names files after the run, and so can't go on
-with what an earlier run has left.
+nothing is there twice is :class:`~st_embfilter.cluster.output.Output`'s: a part's file is named
+after what it is made of. Ray Data's own writer names files after the run, and so can't go on with
+what an earlier run has left.
 """
 
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from st_embfilter import errors
 from st_embfilter.errors import ClusterError, EmbFilterError, MissingDependencyError, MisuseError
-from st_embfilter.files import check_absent, identity
+from st_embfilter.stores import Place
 
 try:
     import ray
@@ -45,6 +46,8 @@ ENCODED_ROWS = 8192
 TRANSFORMED_ROWS = 131_072
 # Each is an object in Ray's store. Of more parts than these, some are given out together.
 MOST_BLOCKS = 10_000
+# A part that its worker doesn't survive, for want of memory say, isn't tried for ever.
+TRIES = 4
 
 
 def encode_corpus(
@@ -64,12 +67,14 @@ def encode_corpus(
     """Give a corpus of texts a column of embeddings.
 
     The output is a folder of Parquet files with the corpus's columns and ``embedding``, float32.
-    It appears when it is whole. Until then the work lies in a hidden folder beside it, and the same
-    call goes on where an earlier one was stopped, with whatever workers.
+    It is whole when ``.embfilter.json`` is in it. Until then the same call goes on where an earlier
+    one was stopped, with whatever workers.
 
     Args:
-        source: A Parquet file, or a folder of them, that all machines see.
-        out: The output, on a file system that all machines share. It must not exist.
+        source: A Parquet file, or a folder of them, that all machines see: a path, or a URI as
+            ``s3://bucket/texts``.
+        out: The output, a path on a file system that all machines share, or a URI. Nothing but what
+            an earlier such call has left may be in it.
         model: A folder that all machines see, or ``org/name`` or ``org/name@revision`` on the hub.
             It is pinned to its commit.
         column: The texts.
@@ -88,11 +93,12 @@ def encode_corpus(
     Raises:
         MissingDependencyError: If Ray isn't installed; when this module is imported.
         MisuseError: If the column is missing or holds no texts, or an option doesn't fit.
-        OutputExistsError: If ``out`` exists.
+        OutputExistsError: If something else is in ``out``, or it is whole.
         SourceNotFoundError: If the model can't be loaded.
-        DataError: If a text is null, or there is none.
-        VectorFileError: If a file of the corpus can't be read.
+        DataError: If a text is null, or there is none, or the corpus is an output that isn't whole.
+        VectorFileError: If a file of the corpus can't be read, or has changed meanwhile.
         OutputWriteError: If the output can't be written. The same call goes on where it was.
+        StoreError: If an object store refuses, or can't be reached. The same call goes on.
         ClusterError: If there is no such cluster, or a worker ends again and again.
     """
     if dtype not in DTYPES:
@@ -110,7 +116,7 @@ def encode_corpus(
         device="cuda" if workers.gpus else "cpu",
         dtype=dtype,
     )
-    return run(task, Path(source), Path(out), part_rows, workers)
+    return run(task, source, out, part_rows, workers)
 
 
 def transform_corpus(
@@ -129,8 +135,8 @@ def transform_corpus(
     Output, workers and errors are those of :func:`encode_corpus`, and those below.
 
     Args:
-        source: A Parquet file, or a folder of them, that all machines see.
-        out: The output, on a file system that all machines share. It must not exist.
+        source: A Parquet file, or a folder of them, that all machines see: a path or a URI.
+        out: The output, a path on a file system that all machines share, or a URI.
         vector_filter: The filter, or the artifact it is in: a folder, or ``org/name`` on the hub.
             Only this process reads it.
         column: The vectors.
@@ -147,7 +153,19 @@ def transform_corpus(
         NonFiniteError: If a vector holds NaN or infinity, or is null.
     """
     task = Filtering(as_filter(vector_filter, dims), column, normalize)
-    return run(task, Path(source), Path(out), part_rows, workers or Workers())
+    return run(task, source, out, part_rows, workers or Workers())
+
+
+class Tries:
+    """How often each part was begun. An actor's, as that outlives the workers."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+
+    def begin(self, name: str) -> int:
+        """The number of this try at a part, from 1 on."""
+        self.counts[name] += 1
+        return self.counts[name]
 
 
 class PartWriter:
@@ -156,10 +174,11 @@ class PartWriter:
     Args:
         task: What is done to each part.
         output: Where it is written.
+        tries: The actor that counts.
     """
 
-    def __init__(self, task: Encoding | Filtering, output: Output) -> None:
-        self.task, self.output = task, output
+    def __init__(self, task: Encoding | Filtering, output: Output, tries: Any) -> None:
+        self.task, self.output, self.tries = task, output, tries
         self.told = 0
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -169,6 +188,12 @@ class PartWriter:
         """
         part = Part(**row)
         try:
+            if ray.get(self.tries.begin.remote(part.name)) > TRIES:
+                raise ClusterError(
+                    f"{TRIES} workers ended at {part.rows} rows of {part.source} from row "
+                    f"{part.first} on, for want of memory perhaps: the same command goes on there, "
+                    f"with fewer workers or a smaller batch size"
+                )
             self.output.write(part, self.task.convert)
         except EmbFilterError as error:
             return failure(part, type(error).__name__, str(error))
@@ -189,23 +214,21 @@ def failure(part: Part, error: str, message: str) -> dict[str, Any]:
 
 
 def run(
-    task: Encoding | Filtering, source: Path, out: Path, part_rows: int, workers: Workers
+    task: Encoding | Filtering,
+    source: str | Path,
+    out: str | Path,
+    part_rows: int,
+    workers: Workers,
 ) -> dict[str, Any]:
     """Do a task to a corpus; see :func:`encode_corpus`."""
-    for path in (source, out):
-        if path.parts and path.parts[0].endswith(":"):
-            raise MisuseError(
-                f"{path}: an object store has no rename of a folder. Read from and write to a file "
-                f"system that all machines share, and copy the finished folder"
-            )
-    source, out = source.absolute(), out.absolute()
-    check_absent(out)
-    parts = cut(source, part_rows, task.check)
-    names = dict.fromkeys(part.source for part in parts)
-    files = [entry for name in names for entry in identity(Path(name))]
-    described = json.dumps([task.facts(), part_rows, files])
-    output = Output(out, hashlib.sha256(described.encode()).hexdigest())
-    done = output.begin()
+    corpus, place = Place.of(source), Place.of(out)
+    if corpus.holds(place):
+        raise MisuseError(f"{place} lies in {corpus}, the input: choose another output")
+    job = _digest(task.facts())
+    output = Output(place, _digest([job, str(corpus), part_rows]))
+    done = output.left()
+    parts = cut(corpus, part_rows, task.check, job)
+    output.begin()
     left = [part for part in parts if part.name not in done]
     total = sum(part.rows for part in parts)
     ready = total - sum(part.rows for part in left)
@@ -213,15 +236,19 @@ def run(
     with tqdm(total=total, initial=ready, desc=task.verb, unit="row") as bar:
         if left:
             with connected(workers.address) as own:
-                for row in _written(left, PartWriter(task, output), workers, own):
+                for row in _written(left, task, output, workers, own):
                     bar.update(row["rows"])
                     too_long += row["cut"]
     tell_cut(too_long, total - ready)
-    return output.publish(parts, {"source": str(source), **task.facts()})
+    return output.publish(parts, {"source": str(corpus), **task.facts()})
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _written(
-    parts: list[Part], writer: PartWriter, workers: Workers, own: bool
+    parts: list[Part], task: Encoding | Filtering, output: Output, workers: Workers, own: bool
 ) -> Iterator[dict[str, Any]]:
     """Have parts written, and give what the worker says of each when it is.
 
@@ -231,11 +258,12 @@ def _written(
     """
     # Another's cluster may grow, if it is asked for more than it has.
     wanted = room(workers) if own or not workers.count else workers.count
+    tries = ray.remote(num_cpus=0)(Tries).remote()
     dataset = ray.data.from_items(
         [asdict(part) for part in parts], override_num_blocks=min(len(parts), MOST_BLOCKS)
     ).map(
         PartWriter,  # type: ignore[arg-type]
-        fn_constructor_args=(writer.task, writer.output),
+        fn_constructor_args=(task, output, tries),
         # One part at a time: a worker that has several queued keeps them from idle ones.
         compute=ray.data.ActorPoolStrategy(
             size=min(len(parts), wanted, workers.count or wanted), max_tasks_in_flight_per_actor=1

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +73,7 @@ class Encoding:
             "dtype": self.dtype,
         }
 
-    def check(self, path: Path, schema: "pa.Schema") -> None:
+    def check(self, path: str, schema: "pa.Schema") -> None:
         """Raise :class:`MisuseError` if a file's columns aren't right."""
         import pyarrow as pa
 
@@ -165,7 +164,7 @@ class Filtering:
             "normalized": self.normalize,
         }
 
-    def check(self, path: Path, schema: "pa.Schema") -> None:
+    def check(self, path: str, schema: "pa.Schema") -> None:
         """Raise :class:`MisuseError` if a file's columns aren't right."""
         choose_column(path, schema, self.column)
 
@@ -178,7 +177,7 @@ class Filtering:
         """
         import pyarrow as pa
 
-        path = Path(part.source)
+        path = part.source
         vectors = ArrowVectors(path, table, self.column)
         check_width(path, vectors.width, self.filter)
         kind = resized(vectors.field.type, pa.float32(), self.filter.dimensions)
@@ -198,7 +197,7 @@ class Filtering:
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
-    def rows(self, raw: np.ndarray, path: Path, first: int) -> np.ndarray:
+    def rows(self, raw: np.ndarray, path: str, first: int) -> np.ndarray:
         """Vectors through the filter."""
         bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
         if len(bad):

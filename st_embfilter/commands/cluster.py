@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -23,8 +22,16 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-Corpus = Annotated[Path, typer.Argument(metavar="IN", help="A Parquet file, or a folder of them.")]
-Out = Annotated[Path, typer.Option(help="The folder of Parquet files to make.")]
+Corpus = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN", help="A Parquet file, or a folder of them: a path, or s3://…, gs://…, …"
+    ),
+]
+Out = Annotated[
+    str,
+    typer.Option(help="The folder of Parquet files to make: a path, or s3://…, gs://…, …"),
+]
 PartRows = Annotated[
     int, typer.Option(min=1, help="The most rows of an output file: what a lost worker costs.")
 ]
@@ -132,7 +139,7 @@ def _take_stdout() -> TextIO:
     return stdout
 
 
-def _report(out: Path, manifest: dict[str, Any], stdout: TextIO | None) -> None:
+def _report(out: str, manifest: dict[str, Any], stdout: TextIO | None) -> None:
     files = len(manifest["parts"])
     console.print(f"[green]Done[/green]: {out}, {manifest['rows']:,} rows in {files:,} files")
     if stdout:

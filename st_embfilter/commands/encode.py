@@ -1,7 +1,6 @@
 """``st-embfilter encode``: from texts to a .npy file."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,8 +16,8 @@ from st_embfilter.commands.options import (
     parse_dtype,
 )
 from st_embfilter.commands.terminal import console
-from st_embfilter.files import check_absent
 from st_embfilter.hub.download import pinned
+from st_embfilter.stores import Place
 from st_embfilter.texts import read_lines
 
 
@@ -29,8 +28,18 @@ def encode(
             help="An artifact's folder, or one on the hub: org/name or org/name@revision."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The .npy file to make, float32, one row a text.")],
-    file: Annotated[str, typer.Argument(help="UTF-8, one text a line. - is standard input.")] = "-",
+    out: Annotated[
+        str,
+        typer.Option(
+            help="The .npy file to make, float32, one row a text: a path, or s3://…, gs://…, …"
+        ),
+    ],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="UTF-8, one text a line: a path, or s3://…, gs://…, … - is standard input."
+        ),
+    ] = "-",
     dims: DimsOption = None,
     normalize: NormalizeOption = False,
     prompt_name: PromptNameOption = None,
@@ -47,7 +56,7 @@ def encode(
 
     [dim]st-embfilter encode smollm2-embedding texts.txt --out texts.npy[/dim]
     """
-    check_absent(out)
+    Place.of(out).check_absent()
     wanted = parse_dtype(dtype)
     texts = read_lines(file)
     pinned_name = pinned(model)  # A download shows its own progress.
@@ -67,4 +76,4 @@ def encode(
     )
     console.print(f"[green]Done[/green]: {out}, {shape[0]} texts × {shape[1]} dimensions")
     if as_json:
-        print(json.dumps({"path": str(out), "shape": shape, "dtype": "float32"}))
+        print(json.dumps({"path": out, "shape": shape, "dtype": "float32"}))

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 import typer
@@ -13,15 +13,17 @@ from st_embfilter.commands.terminal import console
 
 def transform(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Raw embeddings: .npy, .parquet, .arrow, .feather, .lance, or a FAISS index as "
-            ".faiss or .index.",
+            ".faiss or .index; a path, or s3://…, gs://…, …",
             metavar="IN",
         ),
     ],
     filter: FilterOption,
-    out: Annotated[Path, typer.Option(help="The output, of the same format.")],
+    out: Annotated[
+        str, typer.Option(help="The output, of the same format: a path, or s3://…, gs://…, …")
+    ],
     dims: DimsOption = None,
     dtype: Annotated[
         Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"],
@@ -66,12 +68,16 @@ def transform(
     if done.non_finite:
         shown = ", ".join(map(str, done.first_non_finite))
         more = ", …" if done.non_finite > len(done.first_non_finite) else ""
-        became = f"left out, see {done.dropped.name}" if done.dropped else "kept as rows of NaN"
+        became = (
+            f"left out, see {PurePosixPath(done.dropped).name}"
+            if done.dropped
+            else "kept as rows of NaN"
+        )
         console.print(
             f"{done.non_finite:,} rows held NaN or infinity ({shown}{more}, from 0): {became}"
         )
     if done.ranges:
-        console.print(f"Queries need the same ranges: {done.ranges.name}")
+        console.print(f"Queries need the same ranges: {PurePosixPath(done.ranges).name}")
     for note in done.notes:
         console.print(note)
     if as_json:

@@ -12,9 +12,10 @@ from tqdm import tqdm
 from st_embfilter.encoding.checks import check_texts, tell_cut
 from st_embfilter.encoding.loading import check_prompt_name
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
-from st_embfilter.files import check_absent, rename_to_absent, writing
+from st_embfilter.files import writing
 from st_embfilter.job_state import KEPT_BESIDE, JobState
 from st_embfilter.row_file import RowFile
+from st_embfilter.stores import Place, work_folder
 
 # So much work a kill may cost.
 CHUNK_BATCHES = 32
@@ -33,13 +34,14 @@ def encode_to_file(
 ) -> tuple[int, int]:
     """Write the texts' embeddings, one row a text, to a ``.npy`` file of float32.
 
-    The file appears when it is whole. Until then the work lies in hidden files beside it, and the
-    same call goes on where an earlier one was stopped.
+    The file appears when it is whole. Until then the work lies in hidden files beside it, of an
+    object in a store in :func:`work_folder`, and the same call goes on where an earlier one was
+    stopped.
 
     Args:
         model: Encodes the texts, through a :class:`PrefixEncoder`.
         texts: In the order of the rows.
-        path: The output, which must not exist.
+        path: The output, a path or a URI. It must not exist.
         job: Names the model and the settings: work that was left by another job is dropped.
         batch_size: A forward pass takes as many tokens as so many texts of 32 tokens (on a GPU, of
             256) have.
@@ -55,9 +57,11 @@ def encode_to_file(
         NonFiniteError: If an embedding holds NaN or infinity.
         OutputExistsError: If ``path`` exists.
         OutputWriteError: If it can't be written. The same call goes on where it was.
+        StoreError: If an object store doesn't take it. The same call goes on there.
     """
-    path = Path(path).absolute()
-    check_absent(path)
+    place = Place.of(path)
+    place.check_absent()
+    path = Path(place.path) if place.is_local else work_folder(place) / place.name
     check_prompt_name(model, prompt_name)
     partial = path.with_name(f".{path.name}.partial")
     settings = [job, normalize, prompt_name, texts]
@@ -99,7 +103,9 @@ def encode_to_file(
                 bar.update(len(embeddings))
             assert rows is not None
             rows.finish(len(texts))
-        rename_to_absent(partial, path)
+        place.take(partial)
         state.remove()
+        if not place.is_local:
+            path.parent.rmdir()
     tell_cut(encoder.cut, len(texts))
     return len(texts), rows.width

@@ -48,9 +48,12 @@ SHOWN_ROWS = 5
 class StoredVectors(Protocol):
     """Where vectors come from: a file of some format."""
 
-    path: Path
     rows: int
     width: int
+
+    @property
+    def path(self) -> Path | str:
+        """Where it is, for messages too."""
 
     def blocks(self, first: int, size: int) -> Iterator[NDArray[Any]]:
         """The rows from ``first`` on, in blocks of exactly ``size`` rows but for the last."""
@@ -113,7 +116,7 @@ class FilterJob:
         source: Any,
     ) -> None:
         self.vectors, self.filter, self.settings, self.out = vectors, vector_filter, settings, out
-        identity = json.dumps([str(vectors.path.resolve()), source, asdict(settings)])
+        identity = json.dumps([str(Path(vectors.path).resolve()), source, asdict(settings)])
         digest = hashlib.sha256(identity.encode())
         digest.update(repr(vector_filter.matrix.shape).encode() + vector_filter.matrix.tobytes())
         progress, self.rows, self.bad = (

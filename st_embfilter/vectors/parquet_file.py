@@ -10,18 +10,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 READ_BYTES = 1 << 20
+# An object store takes tens of milliseconds for a request of any size.
+STORE_READ_BYTES = 1 << 23
 
 
 class ParquetTable:
-    """A Parquet file."""
+    """A Parquet file.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Where it is.
+        opened: The file, if it is in an object store.
+    """
+
+    def __init__(self, path: Path | str, opened: "pa.NativeFile | None" = None) -> None:
         import pyarrow.parquet as pq
 
         self.path, self.notes = path, list[str]()
+        size = STORE_READ_BYTES if opened else READ_BYTES
         with reading(path):
             # The defaults have whole row groups in memory, and some files have only one.
-            self.file = pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
+            self.file = pq.ParquetFile(opened or path, pre_buffer=False, buffer_size=size)
         self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
 
     def batches(self, columns: list[str], first: int, size: int) -> "Iterator[pa.RecordBatch]":

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from st_embfilter.errors import VectorFileError
+from st_embfilter.errors import EmbFilterError, StoreError, VectorFileError
+from st_embfilter.store_errors import meaning
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,13 +53,20 @@ def is_list(kind: "pa.DataType") -> bool:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what the libraries raise at a broken file into one error."""
+def reading(path: Path | str) -> Iterator[None]:
+    """Turn what the libraries raise at a broken file into one error.
+
+    Raises:
+        VectorFileError: If it can't be read.
+        StoreError: If that is the object store's doing.
+    """
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        if isinstance(error, VectorFileError):
+        if isinstance(error, EmbFilterError):
             raise
+        if refusal := meaning(error):
+            raise StoreError(f"{path}: {refusal}") from error
         # Lance adds where in its source it noticed.
         reason = str(error).partition(", /")[0]
         raise VectorFileError(f"{path} can't be read: {reason}") from error

@@ -1,7 +1,7 @@
 """Filter a file of stored vectors into another of the same format."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -18,8 +18,9 @@ from st_embfilter.errors import (
     VectorFileError,
     WidthError,
 )
-from st_embfilter.files import atomic_output, check_absent, identity, replace_file, sync, writing
+from st_embfilter.files import atomic_output, identity, replace_file, sync, writing
 from st_embfilter.job_state import KEPT_BESIDE
+from st_embfilter.stores import Place
 from st_embfilter.vectors.job import (
     SHOWN_ROWS,
     Filtered,
@@ -28,6 +29,7 @@ from st_embfilter.vectors.job import (
     Settings,
     StoredVectors,
 )
+from st_embfilter.vectors.local_copies import LocalCopies
 from st_embfilter.vectors.npy_file import NpyVectors
 from st_embfilter.vectors.precision import INTEGER, PRECISIONS, Precision
 from st_embfilter.vectors.vector_filter import VectorFilter, as_filter
@@ -63,7 +65,7 @@ class Transformed:
     """What became of a file of vectors.
 
     Attributes:
-        path: The output.
+        path: The output; of one in an object store, the URI.
         rows: How many it holds.
         dimensions: How many each vector has.
         precision: What they are stored in.
@@ -75,14 +77,14 @@ class Transformed:
         notes: What else there is to say.
     """
 
-    path: Path
+    path: Path | str
     rows: int
     dimensions: int
     precision: Precision
     non_finite: int
     first_non_finite: list[int]
-    dropped: Path | None
-    ranges: Path | None
+    dropped: Path | str | None
+    ranges: Path | str | None
     notes: list[str]
 
 
@@ -100,11 +102,12 @@ def transform_file(
     """Filter the raw embeddings in a file into another file of the same format.
 
     The output appears when it is whole. Until then the work lies in hidden files beside it, and
-    the same call goes on where an earlier one was stopped.
+    the same call goes on where an earlier one was stopped. What is in an object store is copied to
+    :func:`work_folder` first, and the work lies there, if the output is in one.
 
     Args:
-        source: A ``.npy`` or Parquet file, an Arrow IPC file, a Lance dataset or a FAISS index;
-            its suffix says which (:data:`FORMATS`).
+        source: A path or a URI of a ``.npy`` or Parquet file, an Arrow IPC file, a Lance dataset or
+            a FAISS index; its suffix says which (:data:`FORMATS`).
         vector_filter: The filter, or the artifact it is in: a folder, or ``org/name`` on the hub.
         out: The output, which must not exist; its suffix says the same format.
         dims: Keep the first so many dimensions: a larger τ. Only of an artifact.
@@ -122,31 +125,35 @@ def transform_file(
         NonFiniteError: If rows hold NaN or infinity, and ``nan`` is ``fail``.
         OutputExistsError: If ``out`` exists.
         OutputWriteError: If it can't be written. The same call goes on where it was.
+        StoreError: If an object store refuses, or can't be reached. The same call goes on.
     """
-    source, out = Path(source), Path(out).absolute()
+    origin, place = Place.of(source), Place.of(out)
     settings = Settings(dtype, normalize, nan)
     _check_settings(settings)
-    _refuse_folder(source)
-    kind = _format_of(source)
-    if _format_of(out) != kind:
-        raise MisuseError(f"{source} is {kind}, and the output is of the same format: name it so")
+    _refuse_folder(origin)
+    kind = _format_of(origin)
+    if _format_of(place) != kind:
+        raise MisuseError(f"{origin} is {kind}, and the output is of the same format: name it so")
+    if kind == LANCE and not (origin.is_local and place.is_local):
+        raise MisuseError("a Lance dataset has to be on a disk here: copy it, it is a folder")
     if kind == FAISS and dtype != "float32":
         raise MisuseError(
             "a FAISS index is float32 here: other precisions are kinds of index, which FAISS makes "
             "from a .npy file"
         )
     if column is not None and kind not in WITH_COLUMNS:
-        raise MisuseError(f"{source} is {kind}, which has no columns: leave out --column")
-    check_absent(out)
+        raise MisuseError(f"{origin} is {kind}, which has no columns: leave out --column")
+    copies = LocalCopies(origin, place)
     vector_filter = as_filter(vector_filter, dims)
-    vectors = _open_vectors(source, kind, column)
+    file = copies.fetch()
+    vectors = _open_vectors(file, kind, column)
     if vectors.missing:
         _refuse_missing(vectors, nan)
     if vectors.rows == 0:
-        raise VectorFileError(f"{source} is empty: it holds no vectors")
-    check_width(source, vectors.width, vector_filter)
-    job = FilterJob(vectors, vector_filter, settings, out, [identity(source), column])
-    return _finish(job, vectors, kind)
+        raise VectorFileError(f"{origin} is empty: it holds no vectors")
+    check_width(str(origin), vectors.width, vector_filter)
+    job = FilterJob(vectors, vector_filter, settings, copies.out, [identity(file), column])
+    return _finish(job, vectors, kind, copies)
 
 
 def _refuse_missing(vectors: VectorFormat, nan: NanPolicy) -> None:
@@ -156,14 +163,15 @@ def _refuse_missing(vectors: VectorFormat, nan: NanPolicy) -> None:
     vectors.notes.append(f"{told} are not in the output: they can't be had")
 
 
-def _finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
+def _finish(job: FilterJob, vectors: VectorFormat, kind: str, copies: LocalCopies) -> Transformed:
     """Run a job, and write what it gives in the output's format."""
     out, settings = job.out, job.settings
     ranges_file = out.with_name(f"{out.name}.ranges.npy")
     dropped_file = out.with_name(f"{out.name}.dropped.npy")
     if job.left() is None:
-        check_absent(ranges_file)
-        check_absent(dropped_file)
+        copies.place.beside(ranges_file.name).check_absent()
+        copies.place.beside(dropped_file.name).check_absent()
+    beside = list[Path]()
     try:
         with writing(out, KEPT_BESIDE):
             filtered = job.run()
@@ -171,27 +179,31 @@ def _finish(job: FilterJob, vectors: VectorFormat, kind: str) -> Transformed:
         dropped = settings.nan == "drop" and len(filtered.bad) > 0
         ranges = filtered.ranges if kind == NPY else None
         with atomic_output(out, folder=kind == LANCE) as partial:
-            vectors.write(partial, filtered, dropped, _facts_of(job, filtered))
+            vectors.write(partial, copies.kept(filtered), dropped, _facts_of(job, filtered))
             sync(partial)
             if ranges is not None:
                 _save_array(ranges_file, ranges)
+                beside.append(ranges_file)
             if dropped:
                 _save_array(dropped_file, filtered.bad)
+                beside.append(dropped_file)
     except (OutputWriteError, OutputExistsError):
         raise
     except EmbFilterError:
         job.clean_up()
         raise
+    copies.put(beside)
     job.clean_up()
+    copies.clear()
     return Transformed(
-        path=out,
+        path=copies.place.given,
         rows=rows - (len(filtered.bad) if dropped else 0),
         dimensions=job.filter.dimensions,
         precision=settings.precision,
         non_finite=len(filtered.bad),
         first_non_finite=filtered.bad[:SHOWN_ROWS].tolist(),
-        dropped=dropped_file if dropped else None,
-        ranges=ranges_file if ranges is not None else None,
+        dropped=copies.place.beside(dropped_file.name).given if dropped else None,
+        ranges=copies.place.beside(ranges_file.name).given if ranges is not None else None,
         notes=vectors.notes,
     )
 
@@ -207,22 +219,23 @@ def _check_settings(settings: Settings) -> None:
         )
 
 
-def _refuse_folder(path: Path) -> None:
+def _refuse_folder(place: Place) -> None:
     """Raise :class:`MisuseError` for a folder of Parquet files; a Lance dataset is another kind."""
+    path = Path(place.path)
     is_lance = FORMATS.get(path.suffix.lower()) == LANCE
-    if path.is_dir() and not is_lance and any(path.rglob("*.parquet")):
+    if place.is_local and path.is_dir() and not is_lance and any(path.rglob("*.parquet")):
         raise MisuseError(
             f"{path} is a folder of Parquet files, and this takes one: `st-embfilter ray "
             f"transform` takes the folder"
         )
 
 
-def _format_of(path: Path) -> str:
+def _format_of(place: Place) -> str:
     try:
-        return FORMATS[path.suffix.lower()]
+        return FORMATS[PurePosixPath(place.name).suffix.lower()]
     except KeyError:
         raise MisuseError(
-            f"{path}: vectors are read from and written to {', '.join(FORMATS)}; the suffix says "
+            f"{place}: vectors are read from and written to {', '.join(FORMATS)}; the suffix says "
             f"which"
         ) from None
 
@@ -262,7 +275,7 @@ def _open_vectors(path: Path, kind: str, column: str | None) -> VectorFormat:
         ) from error
 
 
-def check_width(path: Path, width: int, vector_filter: VectorFilter) -> None:
+def check_width(path: Path | str, width: int, vector_filter: VectorFilter) -> None:
     """Raise :class:`WidthError` unless vectors fit the filter."""
     if width == vector_filter.width:
         return

@@ -34,7 +34,7 @@ class ArrowVectors:
         VectorFileError: If it holds something else than vectors.
     """
 
-    def __init__(self, path: Path, table: Table, column: str | None) -> None:
+    def __init__(self, path: Path | str, table: Table, column: str | None) -> None:
         self.path, self.table = path, table
         self.rows, self.missing = table.rows, 0
         self.column = choose_column(path, table.schema, column)
@@ -131,7 +131,7 @@ class ArrowVectors:
         others = [name for name in self.table.schema.names if name != self.column]
         array = np.load(rows, mmap_mode="r")
         dtype, width = array.dtype, array.shape[1]
-        row_bytes = max(width * dtype.itemsize, _bytes_on_disk(self.path) // self.rows)
+        row_bytes = max(width * dtype.itemsize, _bytes_on_disk(Path(self.path)) // self.rows)
         size, row = max(1, WRITE_BYTES // row_bytes), 0
         with rows.open("rb") as file:
             # Not through the map: its pages would count as this process's memory.
@@ -152,7 +152,7 @@ class ArrowVectors:
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def choose_column(path: Path, schema: "pa.Schema", column: str | None) -> str:
+def choose_column(path: Path | str, schema: "pa.Schema", column: str | None) -> str:
     """The name of the column that holds vectors."""
     there = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
     vectors = [field.name for field in schema if _is_vectors(_plain_field(field).type)]

@@ -1,0 +1,63 @@
+"""What goes wrong with an object store, in one line: what happened, and what to do."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from st_embfilter.errors import EmbFilterError, MissingDependencyError, StoreError
+
+# pyarrow has one exception for all of it, and the store's code in its text.
+MEANINGS = {
+    # An expired token answers a request for an object's headers with 400, and no word.
+    r"ExpiredToken|EXPIRED|status 400\) during HeadObject": "the credentials have expired: renew "
+    "them",
+    r"ACCESS_DENIED|status 40[13]|INVALID_ACCESS_KEY|INVALID_CLIENT|SIGNATURE|PermissionDenied|"
+    r"MISSING_AUTHENTICATION": "access is denied: see which credentials the store's own tools find "
+    "here, and what they may do",
+    r"NO_SUCH_BUCKET": "there is no such bucket",
+    r"XML_ERROR": "what answers there doesn't speak as S3 does: look at the endpoint",
+}
+
+
+@contextmanager
+def store_errors(place: object) -> Iterator[None]:
+    """Make one error of all that a place's file system raises; ``place`` is as the error names it.
+
+    Raises:
+        StoreError: What the file system says, in words that help.
+        MissingDependencyError: If a package for it isn't installed.
+    """
+    try:
+        yield
+    except EmbFilterError:
+        raise
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{place} is not there, or not any more: the same command looks anew"
+        ) from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{place} needs another package: {error}. (What pyarrow knows, as s3:// and gs://, "
+            f"comes with: pip install 'st-embfilter[vectors]')"
+        ) from error
+    # fsspec's file systems raise what the libraries below them do.
+    except Exception as error:
+        raise StoreError(f"{place}: {meaning(error) or _first_line(error)}") from error
+
+
+def meaning(error: Exception) -> str | None:
+    """What a store's refusal means, if it is one."""
+    text = str(error)
+    for pattern, words in MEANINGS.items():
+        if re.search(pattern, text):
+            return words
+    if isinstance(error, PermissionError):
+        return "access is denied"
+    if "AWS Error" in text:
+        return f"the store failed again and again, or can't be reached: {_first_line(error)}"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r" \(Request ID: \w+\)", "", text)

@@ -1,0 +1,73 @@
+"""Inputs and outputs in object stores, worked on as files of this machine.
+
+Every format's library reads and writes local files, many of them twice: so an input is copied here
+once, and an output put there when it is whole. Until then all lies in one folder, and a run that
+was stopped goes on there.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from st_embfilter.stores import Place, work_folder
+from st_embfilter.vectors.job import Filtered
+
+
+class LocalCopies:
+    """Where on this machine an input and an output are; on a disk, where they are anyway.
+
+    Args:
+        source: The input.
+        out: The output, which must not exist.
+
+    Raises:
+        OutputExistsError: If ``out`` exists.
+        StoreError: If an object store fails; so do the methods.
+    """
+
+    def __init__(self, source: Place, out: Place) -> None:
+        out.check_absent()
+        self.source, self.place = source, out
+        self.folder = work_folder(source, out)
+        self.out = Path(out.path)
+        if not out.is_local:
+            self.out = self.folder / out.name
+            # One that the store didn't take is made again of the filtered rows.
+            self.out.unlink(missing_ok=True)
+
+    def fetch(self) -> Path:
+        """The input, copied here if need be."""
+        if self.source.is_local:
+            return Path(self.source.path)
+        with self.source.open() as file:
+            version = hashlib.sha256(self.source.version(file).encode()).hexdigest()[:16]
+            copy = self.folder / "in" / version / self.source.name
+            if not copy.exists():
+                # Of an input that was another one then.
+                shutil.rmtree(self.folder / "in", ignore_errors=True)
+                self.source.download(file, copy)
+        return copy
+
+    def kept(self, filtered: Filtered) -> Filtered:
+        """The filtered rows, under a second name where the first is needed after a rename.
+
+        That is where a store has yet to take the output.
+        """
+        if self.place.is_local:
+            return filtered
+        linked = self.folder / "filtered"
+        linked.unlink(missing_ok=True)
+        os.link(filtered.rows, linked)
+        return filtered._replace(rows=linked)
+
+    def put(self, beside: list[Path]) -> None:
+        """Put finished files where they belong: those beside the output, and then the output."""
+        if not self.place.is_local:
+            for file in beside:
+                self.place.beside(file.name).upload(file)
+            self.place.take(self.out)
+
+    def clear(self) -> None:
+        """Remove what was only needed until the output is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
