@@ -46,16 +46,14 @@ def store_errors(place: object) -> Iterator[None]:
 
 
 def meaning(error: Exception) -> str | None:
-    """What a store's refusal means, if it is one."""
+    """What S3's refusal means, if it is one; other stores' errors speak for themselves."""
     text = str(error)
+    if "AWS Error" not in text:
+        return None
     for pattern, words in MEANINGS.items():
         if re.search(pattern, text):
             return words
-    if isinstance(error, PermissionError):
-        return "access is denied"
-    if "AWS Error" in text:
-        return f"the store failed again and again, or can't be reached: {_first_line(error)}"
-    return None
+    return f"the store failed again and again, or can't be reached: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

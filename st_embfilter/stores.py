@@ -65,7 +65,7 @@ class Place:
         if isinstance(location, Place):
             return location
         if not is_uri(location):
-            return cls("", "", Path(location).absolute().as_posix())
+            return cls("", "", os.path.abspath(location))
         scheme, _, rest = str(location).partition("://")
         rest, _, query = rest.partition("?")
         host, slash, path = rest.partition("/")

@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,7 @@ def test_a_version_takes_no_request_of_its_own(s3: S3) -> None:
     assert s3.requests == ["HEAD a"]
 
 
+@pytest.mark.slow
 def test_a_large_object_is_whole_or_not_there(s3: S3) -> None:
     content = bytes(range(256)) * (100 << 10)
     place = Place.of(f"s3://{BUCKET}/large")
@@ -101,6 +104,21 @@ def test_an_interrupt_leaves_no_half_an_object(s3: S3) -> None:
     assert place.read() == content
 
 
+@pytest.mark.slow
+def test_a_killed_process_leaves_no_object(s3: S3) -> None:
+    write = f"Place.of('s3://{BUCKET}/large').write(bytes(30_000_000))"
+    command = [sys.executable, "-c", f"from st_embfilter.stores import Place; {write}"]
+    process = subprocess.Popen(command)
+
+    def kill(*_: object) -> None:
+        process.kill()
+
+    s3.fail("PUT large", kill, wait=1)
+    assert process.wait() == -signal.SIGKILL
+    assert not Place.of(f"s3://{BUCKET}/large").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [s3_server.FAILED, s3_server.cut_off])
 def test_what_passes_is_tried_again(fault: s3_server.Answer, s3: S3) -> None:
     place, content = Place.of(f"s3://{BUCKET}/a"), b"content" * 100
@@ -112,6 +130,7 @@ def test_what_passes_is_tried_again(fault: s3_server.Answer, s3: S3) -> None:
     assert s3.counts() == {"POST": 3, "PUT": 2, "HEAD": 2, "GET": 4}
 
 
+@pytest.mark.slow
 def test_a_slow_answer_is_waited_for(s3: S3) -> None:
     place = Place.of(f"s3://{BUCKET}/a")
     s3.fail("PUT a", s3_server.slow)
@@ -119,6 +138,7 @@ def test_a_slow_answer_is_waited_for(s3: S3) -> None:
     assert s3.counts() == {"POST": 2, "PUT": 1}
 
 
+@pytest.mark.slow
 def test_a_listing_in_pages(s3: S3) -> None:
     s3.make_empty(f"many/{number % 3}/{number}" for number in range(2100))
     assert len(Place.of(f"s3://{BUCKET}/many").files()) == 2100
@@ -211,7 +231,25 @@ def test_schemes(tmp_path: Path) -> None:
         Place.of(Path("s3://bucket/a"))
 
 
-def test_holds() -> None:
+@pytest.mark.parametrize(
+    ("uri", "kind", "path"),
+    [
+        ("gs://bucket/a/b", "gcs", "bucket/a/b"),
+        ("abfss://box@account.dfs.core.windows.net/a/b", "abfs", "box/a/b"),
+        ("hf://datasets/org/name/a", "py::fsspec+hf", "datasets/org/name/a"),
+        ("s3://bucket", "s3", "bucket"),
+    ],
+)
+def test_other_file_systems_are_found(uri: str, kind: str, path: str, s3: S3) -> None:
+    """Found, and nothing more: there is none here to ask."""
+    files, found = Place.of(uri)._opened()
+    assert (files.type_name, found) == (kind, path)
+    assert str(Place.of(uri).inside("c")) == f"{uri}/c"
+
+
+def test_holds(tmp_path: Path) -> None:
+    assert Place.of(tmp_path / "a").holds(Place.of(tmp_path / "a" / "b"))
+    assert not Place.of(tmp_path / "a").holds(Place.of(tmp_path / "a" / ".." / "b"))
     folder = Place.of("s3://bucket/a")
     for inside in ("s3://bucket/a", "s3://bucket/a/", "s3://bucket/a/b/c"):
         assert folder.holds(Place.of(inside))

@@ -26,6 +26,8 @@ import pyarrow.parquet as pq
 from machine import describe_machine
 from made_texts import made_texts
 
+from st_embfilter.cluster.parts import MANIFEST
+
 
 def main() -> None:
     """Run the benchmark."""
@@ -75,7 +77,6 @@ def run(
     command: list[object], out: Path, workers: int, kill: int | None = None
 ) -> tuple[float, float, int | None]:
     """Seconds of a run, its speed once the first part is there, and the worker that was killed."""
-    parts = out.with_name(f".{out.name}.partial") / "parts"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     start = time.perf_counter()
     log = out.with_suffix(".log")
@@ -87,7 +88,7 @@ def run(
         )
         first, killed = None, None
         while process.poll() is None:
-            written = list(parts.glob("*.parquet"))
+            written = list(out.glob("*.parquet"))
             if written and first is None:
                 first, there = time.perf_counter(), len(written)
             if kill and killed is None and len(written) >= kill:
@@ -116,8 +117,8 @@ def read(out: Path) -> pa.Table:
 
 
 def leftovers(out: Path) -> int:
-    """How much is beside an output that speaks of it."""
-    return len(list(out.parent.glob(f".{out.name}*")))
+    """How many hidden files are in an output beside its manifest."""
+    return len([file for file in out.rglob(".*") if file.name != MANIFEST])
 
 
 if __name__ == "__main__":

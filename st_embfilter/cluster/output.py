@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KEPT = ". The parts that are done are kept: the same command goes on there"
 
+TAKEN = "{}: another run has ended this output meanwhile, or taken it for another command"
+
 # What a worker does with a part: from its file to the rows that are written.
 Convert = Callable[[ParquetTable, Part], "pa.RecordBatchReader"]
 
@@ -83,6 +85,7 @@ class Output:
             EmbFilterError: What ``convert`` raises.
             OutputWriteError: If it can't be written.
             StoreError: If an object store gives no input, or takes no output.
+            VectorFileError: If the input has changed meanwhile.
             ClusterError: If the output is no longer this command's.
         """
         target = self.place.inside(part.name)
@@ -92,9 +95,11 @@ class Output:
             with writing(target, KEPT), target.putting() as file:
                 table = part.table()
                 table.write(file, convert(table, part))
-                # After it another command's run may be in the folder, or readers.
+                # What was read is a mixture, if the file was written to meanwhile.
+                part.opened()
+                # And another command may write here by now, or somebody read.
                 if not (self._is_ours() or target.exists()):
-                    raise ClusterError(f"{self.place}: another command has taken this output")
+                    raise ClusterError(TAKEN.format(self.place))
         except OutputWriteError:
             # Another run of the command may have been sooner, and have cleared up.
             if not target.exists():
@@ -127,7 +132,7 @@ class Output:
         content = json.dumps(manifest, indent=1).encode()
         # Another run of the command may have been sooner.
         if not self._is_ours() and self.manifest.read() != content:
-            raise OutputExistsError(f"{self.place}: another command has taken this output")
+            raise OutputExistsError(TAKEN.format(self.place))
         with writing(self.place, KEPT):
             for name in names - wanted:
                 if PART_NAME.search(name) or name.endswith(PARTIAL):

@@ -50,12 +50,12 @@ class Part:
     first: int
     rows: int
 
-    def table(self) -> ParquetTable:
-        """The corpus's file, opened.
+    def opened(self) -> "pa.NativeFile":
+        """The corpus's file, if it is still the one that the part was cut from.
 
         Raises:
             StoreError: If it is gone, or may not be read.
-            VectorFileError: If it is no Parquet file, or another one than when the job began.
+            VectorFileError: If it is another one.
         """
         place = Place.of(self.source)
         file = place.open()
@@ -63,7 +63,11 @@ class Part:
             raise VectorFileError(
                 f"{place} has changed since the job began: the same command looks at it anew"
             )
-        return ParquetTable(self.source, file)
+        return file
+
+    def table(self) -> ParquetTable:
+        """The corpus's file, to be read; raises as :meth:`opened`."""
+        return ParquetTable(self.source, self.opened())
 
 
 def cut(source: Place, part_rows: int, check: Check, job: str) -> list[Part]:

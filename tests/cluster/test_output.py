@@ -15,6 +15,7 @@ from st_embfilter.errors import (  # noqa: E402
     DataError,
     OutputExistsError,
     OutputWriteError,
+    VectorFileError,
 )
 from st_embfilter.stores import Place  # noqa: E402
 from st_embfilter.vectors.parquet_file import ParquetTable  # noqa: E402
@@ -127,11 +128,24 @@ def test_an_error_leaves_no_part(vectors: Path, out: Place) -> None:
     assert set(out.files()) == {UNFINISHED}
 
 
+def test_an_input_that_is_written_to_meanwhile(vectors: Path, out: Place) -> None:
+    output, parts = begin(vectors, out)
+
+    def convert(table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
+        rows = TASK.convert(table, part).read_all()
+        pq.write_table(vectors_table(0, 60), vectors / "a.parquet")
+        return rows.to_reader()
+
+    with pytest.raises(VectorFileError, match=r"a\.parquet has changed since the job began"):
+        output.write(parts[0], convert)
+    assert set(out.files()) == {UNFINISHED}
+
+
 def test_another_commands_parts_are_refused(vectors: Path, out: Place) -> None:
     other, parts = begin(vectors, out, "another")
     # Nothing is lost yet: a command with a wrong option, say.
     mine, _ = begin(vectors, out)
-    with pytest.raises(ClusterError, match="another command has taken this output"):
+    with pytest.raises(ClusterError, match="taken it for another command"):
         other.write(parts[0], TASK.convert)
     assert set(out.files()) == {UNFINISHED}
     mine.write(parts[0], TASK.convert)
@@ -176,6 +190,6 @@ def test_taken_at_the_end(vectors: Path, out: Place) -> None:
     for part in parts:
         output.write(part, TASK.convert)
     Output(out, "another").begin()
-    with pytest.raises(OutputExistsError, match="another command has taken"):
+    with pytest.raises(OutputExistsError, match="taken it for another command"):
         output.publish(parts, {})
     assert MANIFEST not in out.files()
