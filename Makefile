@@ -18,7 +18,7 @@ MISTRAL := mistral-common==1.13.1 tiktoken==0.14.0 pycountry==26.2.16 pydantic-e
 # It stands for S3 in the tests, and has botocore, which asks for an older dateutil than the others.
 MOTO := moto==5.2.5 blinker==1.9.0 boto3==1.44.8 botocore==1.44.8 cffi==2.1.1 cryptography==50.0.2 \
 	flask==3.1.3 flask-cors==6.0.5 itsdangerous==2.2.0 jmespath==1.1.0 py-partiql-parser==0.6.3 \
-	pycparser==3.12 responses==0.26.3 s3transfer==0.19.3 werkzeug==3.1.9 xmltodict==1.0.4
+	pycparser==3.11 responses==0.26.3 s3transfer==0.19.3 werkzeug==3.1.9 xmltodict==1.0.4
 
 # The old environments replace these pins of constraints.txt and keep the others.
 REPLACED := huggingface-hub|sentence-transformers|tokenizers|transformers

@@ -36,7 +36,7 @@ COPIED_AT_ONCE = 1 << 25
 # Nothing else in a URI's query: other options of pyarrow's are secrets.
 OPTIONS = ("endpoint_override", "region", "scheme")
 # An Azure container, or a Hadoop user, stands in front of an @, but no password.
-BUCKET, HOST = re.compile("[^:@]+"), re.compile(r"([^:@]+@)?[^:@]*(:\d+)?")
+BUCKET, HOST = re.compile("[^:@]*"), re.compile(r"([^:@]+@)?[^:@]*(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Place:
                 f"a {scheme}:// URI was given with credentials in it: leave them out, and set them "
                 f"where the store's tools look for them, as AWS_ACCESS_KEY_ID or ~/.aws/credentials"
             )
-        if any(name not in OPTIONS for name, _ in parse_qsl(query, True)):
+        if "@" in query or any(name not in OPTIONS for name, _ in parse_qsl(query, True)):
             raise MisuseError(
                 f"{scheme}://{rest}: behind a question mark only {', '.join(OPTIONS)} can stand. "
                 f"Set credentials where the store's tools look for them"

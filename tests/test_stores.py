@@ -204,6 +204,7 @@ def test_an_endpoint_in_the_uri(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None
         f"s3://{SECRET}@bucket/a",
         f"https://user:{SECRET}@host/a",
         f"s3://bucket/a?secret_key={SECRET}",
+        f"s3://bucket/a?endpoint_override=http://user:{SECRET}@localhost",
         f"abfss://box@account.dfs.core.windows.net/a?{SECRET}",
     ],
 )

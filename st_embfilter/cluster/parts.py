@@ -176,7 +176,8 @@ def rows_of_part(table: ParquetTable, part: Part, size: int) -> "Iterator[pa.Rec
         VectorFileError: If the file can't be read, or has no longer so many rows.
     """
     left = part.rows
-    for batch in table.batches(table.schema.names, part.first, size):
+    # Larger batches are read from the rows behind the part as well.
+    for batch in table.batches(table.schema.names, part.first, min(size, part.rows)):
         yield batch.slice(0, left)
         left -= min(left, batch.num_rows)
         if not left:

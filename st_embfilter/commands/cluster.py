@@ -25,12 +25,12 @@ app = typer.Typer(
 Corpus = Annotated[
     str,
     typer.Argument(
-        metavar="IN", help="A Parquet file, or a folder of them: a path, or s3://…, gs://…, …"
+        metavar="IN", help="A Parquet file, or a folder of them: a path, or a URI as s3://…"
     ),
 ]
 Out = Annotated[
     str,
-    typer.Option(help="The folder of Parquet files to make: a path, or s3://…, gs://…, …"),
+    typer.Option(help="The folder of Parquet files to make: a path, or a URI as s3://…"),
 ]
 PartRows = Annotated[
     int, typer.Option(min=1, help="The most rows of an output file: what a lost worker costs.")

@@ -31,13 +31,14 @@ def encode(
     out: Annotated[
         str,
         typer.Option(
-            help="The .npy file to make, float32, one row a text: a path, or s3://…, gs://…, …"
+            help="The .npy file to make, float32, one row a text: a path, or a URI as s3://…, "
+            "whose work lies in ~/.cache/st-embfilter until it is put there."
         ),
     ],
     file: Annotated[
         str,
         typer.Argument(
-            help="UTF-8, one text a line: a path, or s3://…, gs://…, … - is standard input."
+            help="UTF-8, one text a line: a path, or a URI as s3://… - is standard input."
         ),
     ] = "-",
     dims: DimsOption = None,

@@ -16,13 +16,17 @@ def transform(
         str,
         typer.Argument(
             help="Raw embeddings: .npy, .parquet, .arrow, .feather, .lance, or a FAISS index as "
-            ".faiss or .index; a path, or s3://…, gs://…, …",
+            ".faiss or .index; a path, or a URI as s3://…",
             metavar="IN",
         ),
     ],
     filter: FilterOption,
     out: Annotated[
-        str, typer.Option(help="The output, of the same format: a path, or s3://…, gs://…, …")
+        str,
+        typer.Option(
+            help="The output, of the same format: a path, or a URI as s3://…, whose work lies in "
+            "~/.cache/st-embfilter until it is put there."
+        ),
     ],
     dims: DimsOption = None,
     dtype: Annotated[

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,17 @@ def test_an_input_that_is_another_one_by_then(
     assert first.column("id").to_pylist() == list(range(1000, 1016))
 
 
-def test_two_runs_at_the_same_time(threads: None, source: str, s3: S3) -> None:
+def test_two_runs_at_the_same_time(
+    threads: None, source: str, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # None has ended before the other begins: that one would be refused.
+    both, begin = Barrier(2), Output.begin
+
+    def begin_together(output: Output) -> None:
+        both.wait(60)
+        begin(output)
+
+    monkeypatch.setattr(Output, "begin", begin_together)
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(transform, source) for _ in range(2)]
         manifests = [run.result() for run in runs]
