@@ -68,15 +68,19 @@ class Output:
             )
         return parts
 
-    def begin(self) -> None:
-        """Say in the folder that it isn't whole.
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Say in the folder that it isn't whole, and what is being made there.
 
         Raises:
             OutputWriteError: If nothing can be written there; of an object store, StoreError.
         """
-        told = f"Parts are missing here until {MANIFEST} is there, too."
+        content = {
+            "told": f"Parts are missing here until {MANIFEST} is there, too.",
+            "command": self.command,
+            **facts,
+        }
         with writing(self.place):
-            self.unfinished.write(json.dumps({"command": self.command, "told": told}).encode())
+            self.unfinished.write(json.dumps(content, indent=1).encode())
 
     def write(self, part: Part, convert: Convert) -> None:
         """Make a part, unless it is there.

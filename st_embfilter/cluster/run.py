@@ -228,7 +228,8 @@ def run(
     output = Output(place, _digest([job, str(corpus), part_rows]))
     done = output.left()
     parts = cut(corpus, part_rows, task.check, job)
-    output.begin()
+    facts = {"source": str(corpus), **task.facts()}
+    output.begin(facts)
     left = [part for part in parts if part.name not in done]
     total = sum(part.rows for part in parts)
     ready = total - sum(part.rows for part in left)
@@ -240,7 +241,7 @@ def run(
                     bar.update(row["rows"])
                     too_long += row["cut"]
     tell_cut(too_long, total - ready)
-    return output.publish(parts, {"source": str(corpus), **task.facts()})
+    return output.publish(parts, facts)
 
 
 def _digest(content: Any) -> str:

@@ -142,7 +142,15 @@ def test_equal_to_the_local_run(
 
 
 def test_faults_that_pass(threads: None, source: str, s3: S3) -> None:
-    for request in ("GET list", "HEAD in", "GET in", "POST out", "PUT out", "HEAD out"):
+    for request in (
+        "GET list",
+        "HEAD in",
+        "GET in/a",
+        "POST out",
+        "PUT out",
+        "HEAD out",
+        "GET out",
+    ):
         s3.fail(request, s3_server.FAILED, 2)
     s3.fail("PUT out/a-", s3_server.cut_off, 2, wait=2)
     s3.fail("GET in/lang", s3_server.cut_off, wait=1)
@@ -205,9 +213,9 @@ def test_two_runs_at_the_same_time(
     # None has ended before the other begins: that one would be refused.
     both, begin = Barrier(2), Output.begin
 
-    def begin_together(output: Output) -> None:
+    def begin_together(output: Output, facts: dict[str, Any]) -> None:
         both.wait(60)
-        begin(output)
+        begin(output, facts)
 
     monkeypatch.setattr(Output, "begin", begin_together)
     with ThreadPoolExecutor(2) as pool:

@@ -43,7 +43,7 @@ def contents(out: Place) -> dict[str, bytes | None]:
 def begin(source: Path, out: Place, command: str = "command") -> tuple[Output, list[Part]]:
     output = Output(out, command)
     output.left()
-    output.begin()
+    output.begin(TASK.facts())
     return output, cut(Place.of(source), 16, TASK.check, command)
 
 
@@ -189,7 +189,7 @@ def test_taken_at_the_end(vectors: Path, out: Place) -> None:
     output, parts = begin(vectors, out)
     for part in parts:
         output.write(part, TASK.convert)
-    Output(out, "another").begin()
+    Output(out, "another").begin({})
     with pytest.raises(OutputExistsError, match="taken it for another command"):
         output.publish(parts, {})
     assert MANIFEST not in out.files()

@@ -219,7 +219,7 @@ def test_a_part_that_no_worker_survives_is_given_up(
 ) -> None:
     place = Place.of(tmp_path / "out")
     output = Output(place, "command")
-    output.begin()
+    output.begin(TASK.facts())
     part = cut(Place.of(vectors), 16, TASK.check, "job")[1]
     tries = ray.remote(num_cpus=0)(ray_data.Tries).remote()
     worker = ray_data.PartWriter(TASK, output, tries)

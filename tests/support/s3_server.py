@@ -46,7 +46,12 @@ def status(line: str, content: str = "") -> Answer:
     return answer
 
 
-FAILED = status("500 Internal Server Error", ERROR.format("InternalError", "We failed"))
+FAILED = status(
+    "500 Internal Server Error",
+    ERROR.format("InternalError", "We encountered an internal error. Please try again.").replace(
+        "</Error>", f"<RequestId>{'6' * 32}</RequestId><HostId>{'U' * 76}</HostId></Error>"
+    ),
+)
 DENIED = status("403 Forbidden", ERROR.format("AccessDenied", "Access Denied"))
 EXPIRED = status("400 Bad Request", ERROR.format("ExpiredToken", "The token has expired."))
 NO_S3 = status("200 OK", "<!doctype html><p>Welcome")
