@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from st_embfilter.errors import EmbFilterError, MissingDependencyError, StoreError
 
+NO_S3 = "what answers there doesn't speak as S3 does: look at the endpoint"
 # pyarrow has one exception for all of it, and the store's code in its text.
 MEANINGS = {
     # An expired token answers a request for an object's headers with 400, and no word.
@@ -15,7 +16,7 @@ MEANINGS = {
     r"MISSING_AUTHENTICATION": "access is denied: see which credentials the store's own tools find "
     "here, and what they may do",
     r"NO_SUCH_BUCKET": "there is no such bucket",
-    r"XML_ERROR": "what answers there doesn't speak as S3 does: look at the endpoint",
+    r"XML_ERROR": NO_S3,
 }
 
 

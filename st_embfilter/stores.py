@@ -8,7 +8,6 @@ themselves.
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,8 @@ from tqdm import tqdm
 
 from st_embfilter.errors import MisuseError, OutputExistsError, StoreError
 from st_embfilter.file_systems import file_system, is_fsspec
-from st_embfilter.files import check_absent, rename_to_absent, replace_file, sync
-from st_embfilter.store_errors import store_errors
+from st_embfilter.files import check_absent, rename_to_absent, sync
+from st_embfilter.store_errors import NO_S3, store_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -135,7 +134,7 @@ class Place:
         return bool(self.info().is_file)
 
     def files(self) -> "dict[str, pa.fs.FileInfo]":
-        """All files of a folder, at any depth, by name and in their order; none if it isn't there.
+        """All files of a folder, at any depth, by name and in their order; none if it is no folder.
 
         Of an object store, a thousand are listed by a request.
         """
@@ -145,14 +144,20 @@ class Place:
             files, path = self._opened()
             wanted = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
             first = len(path.strip("/")) + 1
-            found = (info for info in files.get_file_info(wanted) if info.is_file)
+            try:
+                found = [info for info in files.get_file_info(wanted) if info.is_file]
+            except NotADirectoryError:
+                return {}
             return dict(sorted((info.path.strip("/")[first:], info) for info in found))
 
     def open(self) -> "pa.NativeFile":
         """The file, to be read from any place in it."""
         with store_errors(self):
             files, path = self._opened()
-            return files.open_input_file(path)
+            file = files.open_input_file(path)
+            if self.scheme == "s3" and not _etag(file):
+                raise StoreError(f"{self}: {NO_S3}")
+            return file
 
     def read(self) -> bytes | None:
         """All of a small file, or None if there is none."""
@@ -163,17 +168,6 @@ class Place:
                     return bytes(file.read())
             except FileNotFoundError:
                 return None
-
-    def download(self, file: "pa.NativeFile", copy: Path) -> None:
-        """Have a copy of the opened file on this machine, whole."""
-        bar = tqdm.wrapattr(file, "read", file.size(), desc=f"Fetching {self.name}", delay=2)
-        with (
-            store_errors(self),
-            replace_file(copy) as fresh,
-            fresh.open("wb") as local,
-            bar as read,
-        ):
-            shutil.copyfileobj(read, local, COPIED_AT_ONCE)
 
     def version(self, file: "pa.NativeFile", info: "pa.fs.FileInfo | None" = None) -> str:
         """What tells its content from an earlier one's: size, time, and ETag where it has one.
@@ -189,9 +183,8 @@ class Place:
                 return f"{info.size} {info.mtime_ns}"
             if is_fsspec(files):
                 return str(files.handler.fs.ukey(path))
-            told = {key.lower(): value for key, value in file.metadata().items()}
             # An object's own headers have whole seconds; some stores' listings have more.
-            return f"{info.size} {info.mtime_ns // 10**9} {told.get('etag', b'').decode()}"
+            return f"{info.size} {info.mtime_ns // 10**9} {_etag(file)}"
 
     @contextmanager
     def putting(self) -> Iterator[Path]:
@@ -287,6 +280,11 @@ class Place:
     def _opened(self) -> "tuple[pa.fs.FileSystem, str]":
         files, base = file_system(self.scheme, self.host, self.query)
         return files, base.rstrip("/") + self.path if self.path != "/" else base
+
+
+def _etag(file: "pa.NativeFile") -> str:
+    told = {name.lower(): value for name, value in file.metadata().items()}
+    return bytes(told.get("etag", b"")).decode()
 
 
 def work_folder(*places: Place) -> Path:

@@ -47,9 +47,9 @@ class Output:
             OutputExistsError: If the folder is whole, or something else is in it.
             StoreError: If the store doesn't show it.
         """
-        if self.place.is_file():
-            raise OutputExistsError(f"{self.place} already exists: choose another output")
         names = set(self.place.files())
+        if not names and self.place.is_file():
+            raise OutputExistsError(f"{self.place} already exists: choose another output")
         if MANIFEST in names:
             raise OutputExistsError(
                 f"{self.place} already exists, and is whole: remove it, or choose another output"

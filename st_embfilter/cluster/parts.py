@@ -100,11 +100,11 @@ def cut(source: Place, part_rows: int, check: Check, job: str) -> list[Part]:
 
 def _corpus_files(source: Place) -> "dict[str, pa.fs.FileInfo]":
     """A corpus's Parquet files by name, in their order; of a single file the name is empty."""
-    info = source.info()
-    if info.is_file:
-        return {"": info}
     listed = source.files()
     if not listed:
+        info = source.info()
+        if info.is_file:
+            return {"": info}
         raise MisuseError(f"{source}: there is no such file or folder, or it is empty")
     _check_whole(source, listed)
     files = {

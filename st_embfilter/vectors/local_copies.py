@@ -9,9 +9,17 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from st_embfilter.stores import Place, work_folder
+from tqdm import tqdm
+
+from st_embfilter.files import replace_file
+from st_embfilter.store_errors import store_errors
+from st_embfilter.stores import COPIED_AT_ONCE, Place, work_folder
 from st_embfilter.vectors.job import Filtered
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class LocalCopies:
@@ -46,7 +54,7 @@ class LocalCopies:
             if not copy.exists():
                 # Of an input that was another one then.
                 shutil.rmtree(self.folder / "in", ignore_errors=True)
-                self.source.download(file, copy)
+                _download(self.source, file, copy)
         return copy
 
     def kept(self, filtered: Filtered) -> Filtered:
@@ -71,3 +79,14 @@ class LocalCopies:
     def clear(self) -> None:
         """Remove what was only needed until the output is there."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _download(source: Place, file: "pa.NativeFile", copy: Path) -> None:
+    bar = tqdm.wrapattr(file, "read", file.size(), desc=f"Fetching {source.name}", delay=2)
+    with (
+        store_errors(source),
+        replace_file(copy) as fresh,
+        fresh.open("wb") as local,
+        bar as reading,
+    ):
+        shutil.copyfileobj(reading, local, COPIED_AT_ONCE)

@@ -245,7 +245,7 @@ def test_bad_input(
     s3.fail("", s3_server.DENIED, 1000)
     fails(refused(source), 1, f"{OUT}: access is denied")
     s3.faults.clear()
-    s3.fail("GET list", s3_server.NO_S3, 1000)
+    s3.fail("", s3_server.NO_S3, 1000)
     fails(refused(source), 1, f"{OUT}: what answers there doesn't speak as S3 does")
     s3.faults.clear()
     # Deleted between the listing and the look into it.

@@ -51,6 +51,10 @@ def test_bad_input(run: Run, tiny_artifact: Path, s3: S3) -> None:
     s3.fail("texts.txt", s3_server.DENIED, 1000)
     fails(run("encode", tiny_artifact, TEXTS, "--out", OUT), 1, f"{TEXTS}: access is denied")
     s3.faults.clear()
+    s3.fail("texts.txt", s3_server.NO_S3, 1000)
+    no_s3 = run("encode", tiny_artifact, TEXTS, "--out", OUT)
+    fails(no_s3, 1, f"{TEXTS}: what answers there doesn't speak as S3 does")
+    s3.faults.clear()
     # What it is may be known, and not what it holds.
     Place.of(TEXTS).write(LINES * 40)
     s3.fail("GET texts.txt", s3_server.DENIED, 1000)
