@@ -138,9 +138,9 @@ class Place:
 
         Of an object store, a thousand are listed by a request.
         """
-        import pyarrow.fs
-
         with store_errors(self):
+            import pyarrow.fs
+
             files, path = self._opened()
             wanted = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=True)
             first = len(path.strip("/")) + 1
