@@ -1,0 +1,91 @@
+"""Have vLLM embed with every decoder family, and write what it gives to docs/families.md.
+
+    python tests/compat/families.py ENVIRONMENTS [--out docs/families.md] [--only WORD]
+
+A tiny random model of each becomes an artifact, and vLLM a process of its own. Ends with code 1 if
+it gives other embeddings than sentence-transformers, where it isn't known why; that it refuses a
+family is no failure.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from logs import last_error
+from sentence_transformers import SentenceTransformer
+
+from st_embfilter import build_model, save_pretrained
+from support.comparing import relative
+from support.families import FAMILIES, TEXTS, save_tiny
+
+CLIENT = Path(__file__).parent / "clients" / "vllm_client.py"
+TOLERANCE = 1e-4
+HEADING = "## In vLLM\n"
+# Found by having it write text with the plain language model: that differs as much.
+KNOWN = {
+    "Bloom": "vLLM's GELU is another one",
+    "GPT-NeoX, Pythia": "vLLM's Transformers backend computes another model, and writes other text",
+}
+
+
+def in_vllm(python: Path, family: str, folder: Path) -> tuple[str, bool]:
+    """What there is to say of a family, and whether that is well."""
+    save_tiny(family, folder / "llm", wide=True)
+    built = build_model(folder / "llm", band="edge", ratio=2, device="cpu")
+    artifact = save_pretrained(built, folder / "artifact")
+    expected = SentenceTransformer(str(artifact), device="cpu").encode(TEXTS)
+    options = json.dumps({"dtype": "float32"})
+    ran = subprocess.run(
+        [python, CLIENT, artifact, json.dumps(TEXTS), options], text=True, capture_output=True
+    )
+    if ran.returncode:
+        return f"refused: {last_error(ran.stderr)}", True
+    found = np.array(json.loads(ran.stdout.splitlines()[-1]))
+    error = relative(found, expected)
+    why = KNOWN.get(family) if error > TOLERANCE else None
+    return f"{error:.0e}{f': {why}' if why else ''}", error <= TOLERANCE or why is not None
+
+
+def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
+    """Put the table in the place of the section's old one; its text stays."""
+    before, heading, after = path.read_text().partition(HEADING)
+    assert heading, f"{path} has no section {HEADING.strip()}"
+    section, next_heading, rest = after.partition("\n## ")
+    text = re.sub(r"^\|.*\n?", "", section, flags=re.MULTILINE).strip()
+    lines = [("family", "off by"), ("---", "---"), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    path.write_text(f"{before}{heading}\n{text}\n\n{table}\n{next_heading}{rest}")
+
+
+def main() -> None:
+    """Run all families."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("environments", type=Path)
+    parser.add_argument("--out", type=Path, help="the document that holds the table")
+    parser.add_argument("--only", default="", help="families whose name holds this")
+    arguments = parser.parse_args()
+    python = arguments.environments.absolute() / "vllm" / "bin" / "python"
+    rows, failed = [], []
+    for family in (family for family in FAMILIES if arguments.only in family):
+        with tempfile.TemporaryDirectory() as folder:
+            said, well = in_vllm(python, family, Path(folder))
+        rows.append((family, said.replace("|", "/")))
+        print(" | ".join(rows[-1]), flush=True)
+        if not well:
+            failed.append(family)
+    if arguments.out:
+        write_table(arguments.out, rows)
+    print(f"{len(rows)} families, given other embeddings: {', '.join(failed) or 'none'}")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
