@@ -32,7 +32,7 @@ PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
 COMPAT := $(basename $(notdir $(wildcard tests/compat/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint oldest compat families bench gemma clean
+.PHONY: help demo test quick lint oldest compat families vllm bench gemma clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ compat: .venv/.stamp $(COMPAT:%=.venv-compat/%/.stamp) ## load artifacts in ever
 families: export EMBFILTER_FAMILIES := $(abspath docs/families.md)
 families: .venv/.stamp ## write the table of language model families in docs/families.md
 	@.venv/bin/python -m pytest -q tests/whole/test_families.py -k test_family
+
+vllm: .venv/.stamp .venv-compat/vllm/.stamp ## write the table of families in vLLM in docs/families.md
+	@.venv/bin/python tests/compat/families.py .venv-compat --out docs/families.md
 
 bench: bench-output/model ## time it against docs/research/benchmarks.md: 20 minutes, 7 GB of disk
 	@.venv/bin/python benchmarks/speed/spectrum.py

@@ -141,9 +141,9 @@ def test_weight_names(family: str, prefix: str, tmp_path: Path) -> None:
     assert not [name for name in names if "lm_head" in name]
 
 
-@pytest.mark.parametrize("family", ["Falcon 7B", "Falcon 40B"])
-def test_weight_names_of_falcon(family: str, tmp_path: Path) -> None:
-    """vLLM 0.32 (model_executor/models/falcon.py) maps none without the prefix."""
+@pytest.mark.parametrize("family", ["Falcon 7B", "Falcon 40B", "GPT-J"])
+def test_weight_names_below_transformer(family: str, tmp_path: Path) -> None:
+    """vLLM 0.32 (model_executor/models/falcon.py, gpt_j.py) maps none without the prefix."""
     save_tiny(family, tmp_path / "llm")
     model = build_model(tmp_path / "llm", band="edge", device="cpu")
     artifact = save_pretrained(model, tmp_path / "model")
