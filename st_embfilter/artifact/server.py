@@ -15,6 +15,8 @@ from st_embfilter.errors import MisuseError, ServerError
 ROUTES = ("/v1/embeddings", "/embeddings", "/embed")
 # Cohere's, as vLLM has it: its `input_type` is the name of one of the model's prompts.
 PROMPT_ROUTE = "/v2/embed"
+# What a server answers where it has no such route.
+NO_ROUTE = (404, 405)
 TIMEOUT_SECONDS = 300
 
 
@@ -55,7 +57,7 @@ class EmbeddingServer:
                 self.embed("hello")
                 return
             except HTTPError as error:
-                if error.code not in (404, 405):
+                if error.code not in NO_ROUTE:
                     raise ServerError(f"{self}: {said(error)}") from error
         raise ServerError(f"{url} has no embedding route: tried {', '.join(ROUTES)}")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from st_embfilter.artifact.llama_cpp import check_llama_cpp
-from st_embfilter.artifact.server import PROMPT_ROUTE, EmbeddingServer, said
+from st_embfilter.artifact.server import NO_ROUTE, PROMPT_ROUTE, EmbeddingServer, said
 from st_embfilter.artifact.server_faults import compare_directions, distance, explain
 from st_embfilter.artifact.verification import Check, load_plain
 from st_embfilter.encoding.probes import PROBE_TOLERANCE
@@ -82,7 +82,9 @@ def _check_prompts(server: EmbeddingServer, folder: Path, text: str, tolerance: 
         expected = model.encode([text], prompt_name=name, convert_to_tensor=True).float()
         try:
             found = torch.tensor([server.embed_as(text, name)])
-        except HTTPError:
+        except HTTPError as error:
+            if error.code not in NO_ROUTE:
+                return Check("prompts", False, f"{PROMPT_ROUTE} {said(error)}")
             return Check(
                 "prompts",
                 True,

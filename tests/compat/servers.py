@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rows import ECHO_PORTABLE, EXACT, PORTABLE, PROMPTS, THIN
+from rows import ECHO_PORTABLE, EXACT, GEMMA, PORTABLE, PROMPTS, THIN, TINY
 
 # By the file in ``requirements`` (the client is ``…_server.py``): what a reader calls it, the
 # packages whose versions the table shows, and its command as a user writes it.
@@ -33,6 +33,8 @@ class Served:
         verify: Options of ``verify``.
         fault: Of :data:`FAULTS`, in a copy of the model.
         file: For llama.cpp: ``language model``, or ``one file`` that holds the filter too.
+        apart: How far texts that are computed together may be off from each alone. llama.cpp rounds
+            what goes into a product of quantized weights by what is computed beside it.
     """
 
     server: str
@@ -43,6 +45,7 @@ class Served:
     verify: tuple[str, ...] = ()
     fault: str = ""
     file: str = ""
+    apart: float = 0.3
 
     @property
     def name(self) -> str:
@@ -62,6 +65,7 @@ SERVED = [
         for fault, said in FAULTS.items()
     ),
     Served("vllm", options=FLOAT32),
+    Served("vllm", options=FLOAT32, model=GEMMA),
     *(
         Served("vllm", options=("--dtype", dtype), verify=("--dtype", dtype))
         for dtype in ("bfloat16", "float16")
@@ -85,6 +89,8 @@ SERVED = [
         "llamacpp", "filter what it gives", file="language model", options=("--pooling", "last")
     ),
     Served("llamacpp", "with the filter", file="one file"),
+    Served("llamacpp", "with the filter", model=GEMMA, file="one file"),
+    *(Served("llamacpp", "with the filter", model=n, file="one file", apart=1e-4) for n in TINY),
     Served(
         "llamacpp",
         "the pooling is mean instead of lasttoken",

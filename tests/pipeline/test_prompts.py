@@ -10,7 +10,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
-from st_embfilter.errors import TemplateError
+from st_embfilter.errors import CheckpointError, TemplateError
 from st_embfilter.pipeline.prompt_tokenizer import bake_template
 from st_embfilter.pipeline.prompts import (
     PROMPTS,
@@ -235,6 +235,13 @@ def test_padding_truncation_and_chat_template_of_the_source_are_dropped() -> Non
     assert baked.chat_template is None and baked.padding_side == "right"
     assert baked.pad_token == "<|im_end|>"
     assert "token_type_ids" not in baked("a")
+
+
+def test_a_tokenizer_that_makes_no_tokens() -> None:
+    """As a class of another kind of model gives, made of files that aren't its own."""
+    empty = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), eos_token="<end>")
+    with pytest.raises(CheckpointError, match="makes no token of 'a'"):
+        bake_template(empty, 'Say "{text}":', 512)
 
 
 def test_source_tokenizer_is_not_changed() -> None:

@@ -346,14 +346,23 @@ PALIGEMMA = (
 )
 
 
-def save_tiny(family: str, path: Path) -> PreTrainedModel:
+# Servers' attention has heads of no fewer than 32 numbers: of the widths above, a head's and all.
+WIDER = {12: 32, 48: 128}
+
+
+def save_tiny(family: str, path: Path, *, wide: bool = False) -> PreTrainedModel:
     """Save a tiny model of a family as transformers does, with a byte-level tokenizer.
 
     Its weights are drawn large, so that texts differ, and its norms' too, so that leaving one out
-    or applying one twice shows.
+    or applying one twice shows. ``wide``: heads of 32 numbers.
     """
     multimodal = family in MULTIMODAL
     name, settings = (MULTIMODAL if multimodal else FAMILIES)[family]
+    if wide:
+        settings = {
+            key: WIDER.get(value, value) if isinstance(value, int) else value
+            for key, value in settings.items()
+        }
     auto_class = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
     torch.manual_seed(0)
     config = getattr(transformers, name)(**deepcopy(settings))

@@ -1,12 +1,15 @@
 """Tiny random language models as GGUF files, as llama.cpp's converter lays them out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from support.families import save_tiny
 
 ARCHITECTURES = {
     "llama": gguf.MODEL_ARCH.LLAMA,
@@ -16,8 +19,24 @@ ARCHITECTURES = {
 }
 
 
-def write_gguf(model: PreTrainedModel, path: Path) -> Path:
-    """Write a causal language model's weights and settings, in float32, without a tokenizer."""
+def save_both(family: str, folder: Path) -> Path:
+    """A tiny model of a family, as transformers saves it and as a GGUF file beside its folder.
+
+    As in a trained model, what a prompt ends in is in the states of all texts.
+    """
+    model = save_tiny(family, folder)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(
+                ("o_proj.weight", "down_proj.weight", "post_attention_layernorm.weight")
+            ):
+                weight *= 0.2
+    model.save_pretrained(folder)
+    return write_gguf(model, folder.with_suffix(".gguf"), AutoTokenizer.from_pretrained(folder))
+
+
+def write_gguf(model: PreTrainedModel, path: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Write a causal language model's weights and settings, in float32, and its tokenizer."""
     config: Any = model.config
     kind = ARCHITECTURES[config.model_type]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[kind])
@@ -30,7 +49,7 @@ def write_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(rope.get("full_attention", rope)["rope_theta"])
-    writer.add_vocab_size(config.vocab_size)
+    _add_tokenizer(writer, tokenizer, config.vocab_size)
     head = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
     writer.add_key_length(head)
     writer.add_value_length(head)
@@ -52,6 +71,20 @@ def write_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, size: int) -> None:
+    """A byte-level one."""
+    tokens, merges = tokenizer.get_vocab(), json.loads(tokenizer.backend_tokenizer.to_str())
+    names = [name for name, _ in sorted(tokens.items(), key=lambda token: token[1])]
+    names += [f"<unused{number}>" for number in range(size - len(names))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(names)
+    special = set(tokenizer.all_special_tokens)
+    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
+    writer.add_token_types([control if name in special else normal for name in names])
+    writer.add_token_merges([" ".join(pair) for pair in merges["model"]["merges"]])
 
 
 def read_gguf(path: Path, config: Any) -> PreTrainedModel:
