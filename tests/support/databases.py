@@ -4,8 +4,7 @@ Each has its rows, with their numbers and texts, in a table `docs`: raw vectors 
 when a script was there, filtered ones under `filtered`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +17,11 @@ class Row(NamedTuple):
     number: int
     text: str
     vector: np.ndarray | None
+
+
+def width_of(rows: list[Row]) -> int:
+    """Of the vectors that aren't missing."""
+    return next(len(row.vector) for row in rows if row.vector is not None)
 
 
 class Database(Protocol):
@@ -60,9 +64,8 @@ class Qdrant:
     def store(self, rows: list[Row]) -> None:
         from qdrant_client.models import Distance, VectorParams
 
-        width = next(len(row.vector) for row in rows if row.vector is not None)
         with self._client() as client:
-            vectors = {"raw": VectorParams(size=width, distance=Distance.DOT)}
+            vectors = {"raw": VectorParams(size=width_of(rows), distance=Distance.DOT)}
             client.create_collection("docs", vectors)
             client.upsert("docs", [self._point(row) for row in rows])
 
@@ -88,14 +91,11 @@ class Qdrant:
         vector = {} if row.vector is None else {"raw": row.vector.tolist()}
         return PointStruct(id=row.number, vector=vector, payload={"text": row.text})
 
-    @contextmanager
-    def _client(self) -> Iterator[Any]:
+    def _client(self) -> AbstractContextManager[Any]:
         """The folder has one client at a time."""
         from qdrant_client import QdrantClient
 
-        client = QdrantClient(path=self.folder)
-        yield client
-        client.close()
+        return closing(QdrantClient(path=self.folder))
 
 
 class Postgres:
@@ -115,11 +115,9 @@ class Postgres:
         return [self.server, table, "number", old, new, query]
 
     def store(self, rows: list[Row]) -> None:
-        width = next(len(row.vector) for row in rows if row.vector is not None)
         with self._connection() as connection:
-            connection.execute(
-                f"CREATE TABLE docs (number int PRIMARY KEY, text text, raw vector({width}))"
-            )
+            columns = f"number int PRIMARY KEY, text text, raw vector({width_of(rows)})"
+            connection.execute(f"CREATE TABLE docs ({columns})")
             with connection.cursor().copy("COPY docs FROM STDIN") as copy:
                 for number, text, vector in rows:
                     copy.write_row((number, text, None if vector is None else str(vector.tolist())))
@@ -168,12 +166,11 @@ class Lance:
         import lance
         import pyarrow as pa
 
-        width = next(len(row.vector) for row in rows if row.vector is not None)
         numbers, texts, vectors = zip(*rows, strict=True)
         columns = {
             "number": pa.array(numbers),
             "text": pa.array(texts),
-            "raw": pa.array(vectors, pa.list_(pa.float32(), width)),
+            "raw": pa.array(vectors, pa.list_(pa.float32(), width_of(rows))),
         }
         # LanceDB itself stores no NaN.
         lance.write_dataset(pa.table(columns), f"{self.folder}/docs.lance")
