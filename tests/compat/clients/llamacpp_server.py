@@ -19,6 +19,8 @@ if len(sys.argv) > 2:
 settings.hostnames, settings.port = ["127.0.0.1"], free_port()
 settings.n_parallel, settings.n_ctx = parallel, parallel * context
 settings.n_batch = settings.n_ubatch = context
+# As llama-server itself reads it; beside other work, several wait for each other.
+settings.cpuparams.n_threads = int(os.environ.get("LLAMA_ARG_THREADS", os.cpu_count() or 1))
 server = xllamacpp.Server(settings)
 print(server.listening_address, flush=True)
 sys.stdin.read()
