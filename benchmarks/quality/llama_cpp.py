@@ -8,6 +8,7 @@ given tokens, and the one file also strings, as most clients send them. PYTHON h
 """
 
 import argparse
+import random
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 import numpy as np
-from data_sets import read_tasks, scores_by_task, unique_texts
+from data_sets import Pairs, read_tasks, scores_by_task, unique_texts
 from machine import describe_machine
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
@@ -36,6 +37,13 @@ AT_ONCE = 4
 COMPARED = 200
 Input = str | list[int]
 Vectors = NDArray[np.float32]
+
+
+def draw(pairs: Pairs, count: int) -> Pairs:
+    """So many of a task's pairs."""
+    chosen = random.Random(0).sample(range(len(pairs[2])), min(count, len(pairs[2])))
+    left, right, gold = ([column[place] for place in chosen] for column in pairs)
+    return left, right, gold
 
 
 @contextmanager
@@ -72,8 +80,10 @@ def main() -> None:
     parser.add_argument("--python", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--tasks", default="STS13,STS16")
+    parser.add_argument("--pairs", type=int, default=300, help="of each task, drawn at random")
     arguments = parser.parse_args()
-    tasks = read_tasks(arguments.data, arguments.tasks.split(","))
+    whole = read_tasks(arguments.data, arguments.tasks.split(","))
+    tasks = {name: draw(pairs, arguments.pairs) for name, pairs in whole.items()}
     texts = unique_texts(tasks)
 
     model = SentenceTransformer(str(arguments.artifact), device="cpu")
@@ -103,7 +113,7 @@ def main() -> None:
     print(describe_machine())
     print(f"{arguments.artifact.name}, {k} dimensions; ", end="")
     print(f"{arguments.model.name} {sizes[arguments.model]:.1f} MB, ", end="")
-    print(f"the one file {sizes[one_file]:.1f} MB\n")
+    print(f"the one file {sizes[one_file]:.1f} MB; {arguments.pairs} pairs of each task\n")
     scores = scores_by_task(tasks, texts, [expected, *ways.values()])
     shown = " | ".join(scores)
     compared = len(expected[first])

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from st_embfilter.encoding.checks import check_texts, tell_cut
 from st_embfilter.encoding.loading import check_prompt_name
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
+from st_embfilter.encoding.processors import tell_crowded
 from st_embfilter.files import writing
 from st_embfilter.job_state import KEPT_BESIDE, JobState
 from st_embfilter.row_file import RowFile
@@ -69,6 +70,8 @@ def encode_to_file(
     state = JobState(path.with_name(f".{path.name}.progress"), digest)
     encoder = PrefixEncoder(model)
     check_texts(model, texts, encoder.front(prompt_name))
+    if model.device.type == "cpu":
+        tell_crowded()
     with writing(path, KEPT_BESIDE):
         path.parent.mkdir(parents=True, exist_ok=True)
         left = state.left() if partial.is_file() else None
