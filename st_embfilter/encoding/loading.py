@@ -44,7 +44,10 @@ def load_model(
                 f"Load it with SentenceTransformer and trust_remote_code=True if you trust it"
             )
         model = SentenceTransformer(str(folder), device=device, trust_remote_code=own_code)
-        model.to(dtype)
+        if dtype is not None:
+            for weight in model.parameters():
+                # Not `model.to`, which would round the rotary frequencies too: no weights.
+                weight.data = weight.data.to(dtype)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise SourceNotFoundError(f"{name} can't be loaded: {error}") from error
     if dimensions is not None:

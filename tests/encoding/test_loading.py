@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sentence_transformers import SentenceTransformer
 
 from st_embfilter import build_model, save_pretrained
-from st_embfilter.encoding.loading import model_identity
+from st_embfilter.encoding.loading import load_model, model_identity
 from support import hub_runs
 from support.hub_server import Hub
 from support.hub_store import Blob, Repository
@@ -21,6 +23,19 @@ def test_a_folders_identity_is_its_files(tmp_path: Path) -> None:
     assert model_identity(str(tmp_path)) == before
     (tmp_path / "model.safetensors").write_bytes(b"others")
     assert model_identity(str(tmp_path)) != before
+
+
+@pytest.mark.slow
+def test_a_dtype_is_of_the_weights_alone(tiny_artifact: Path) -> None:
+    """As transformers loads a model in a dtype: the rotary frequencies are not rounded."""
+    loaded = load_model(str(tiny_artifact), device="cpu", dtype=torch.bfloat16)
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.bfloat16}
+    assert loaded[0].auto_model.rotary_emb.inv_freq.dtype == torch.float32
+    plain = SentenceTransformer(
+        str(tiny_artifact), device="cpu", model_kwargs={"dtype": torch.bfloat16}
+    )
+    texts = ["short", "a text of some more words " * 20]
+    np.testing.assert_array_equal(loaded.encode(texts), plain.encode(texts))
 
 
 @pytest.mark.slow
