@@ -91,7 +91,8 @@ def export_gguf(artifact: str | Path, model: str | Path, out: str | Path, dims: 
 def _check_carrier(reader: "GGUFReader", name: str) -> None:
     """Raise :class:`MisuseError` unless a file can carry a block."""
     architecture = _contents(reader, "general.architecture")
-    if architecture not in ARCHITECTURES or reader.get_field(f"{architecture}.expert_count"):
+    experts = reader.get_field(f"{architecture}.expert_count")
+    if architecture not in ARCHITECTURES or (experts and experts.contents()):
         raise MisuseError(
             f"{name} is of the architecture {architecture}, or a mixture of experts: the filter is "
             f"carried by dense {', '.join(ARCHITECTURES)} models"

@@ -131,6 +131,29 @@ def test_of_smollm2(run: Run, smollm2: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "settings", "words"),
+    [
+        ("llama", {"llama.expert_count": 8}, "of the architecture llama, or a mixture of experts"),
+        ("clip", {}, "of the architecture clip"),
+        ("gemma3", {"gemma3.block_count": 62}, "Gemma 3 27B"),
+        ("gemma3", {}, "says no gemma3.block_count: it is no language model's"),
+    ],
+)
+def test_files_that_can_not_carry_a_filter(
+    architecture: str, settings: dict[str, int], words: str, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "other.gguf", architecture)
+    for name, number in settings.items():
+        writer.add_uint32(name, number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(MisuseError, match=words):
+        export_gguf(tiny_artifact, tmp_path / "other.gguf", tmp_path / "one.gguf", None)
+
+
+@pytest.mark.slow
 def test_what_can_not_be_exported(pair: tuple[Path, Path], run: Run, tmp_path: Path) -> None:
     artifact, language_model = pair
     out = tmp_path / "one.gguf"
