@@ -88,7 +88,7 @@ def publish(call: Call, work: Path, names: set[str]) -> dict[str, Path]:
         THIN: ["org/llm", "--thin", "--band", "edge"],
         SCALED: ["org/tiny"],
         ECHO: ["org/tiny", "--format", "exact", "--prompt", "echo"],
-        ECHO_PORTABLE: ["org/tiny", "--prompt", "echo"],
+        ECHO_PORTABLE: ["org/llm", "--prompt", "echo", "--band", "edge"],
         PROMPTS: ["org/llm", "--band", "edge", *QUERY_AND_DOCUMENT],
         GEMMA: [str(GEMMA_FILE)],
     }

@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("environments", type=Path)
     parser.add_argument("--out", type=Path, help="the document that holds the table")
-    parser.add_argument("--only", default="", help="rows whose name or environment holds this")
+    parser.add_argument("--only", default="", help="rows whose name, tool or model holds this")
     parser.add_argument("--tiny", action="store_true", help="with a tiny random language model")
     arguments = parser.parse_args()
 
@@ -42,8 +42,8 @@ def main() -> None:
         with serve({"org/llm": llm, "org/tiny": tiny}) as hub:
             hub.tokens["hf_writes"] = ("org",)
             matrix = Matrix(arguments.environments.absolute(), hub, work)
-            rows = [r for r in ROWS if arguments.only in f"{r.name} {r.environment}"]
-            served = [r for r in SERVED if arguments.only in f"{r.name} {r.server}"]
+            rows = [r for r in ROWS if arguments.only in f"{r.name} {r.environment} {r.model}"]
+            served = [r for r in SERVED if arguments.only in f"{r.name} {r.server} {r.model}"]
             if not GEMMA_FILE.is_file():
                 print(f"{GEMMA}: skipped, {GEMMA_FILE} is not there (make gemma)", flush=True)
                 rows, served = ([r for r in kind if r.model != GEMMA] for kind in (rows, served))

@@ -84,7 +84,7 @@ SERVED = [
         options=FLOAT32,
     ),
     Served("vllm", NO_START, ok=False, model=THIN),
-    Served("vllm", NO_START, ok=False, model=EXACT),
+    Served("vllm", "the prompt is missing", ok=False, model=EXACT, options=FLOAT32),
     Served(
         "llamacpp", "filter what it gives", file="language model", options=("--pooling", "last")
     ),
