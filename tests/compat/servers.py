@@ -78,13 +78,13 @@ SERVED = [
     ),
     Served(
         "vllm",
-        "the pooling is lasttoken instead of weightedmean",
+        "it is not known how",
         ok=False,
         model=ECHO_PORTABLE,
         options=FLOAT32,
     ),
     Served("vllm", NO_START, ok=False, model=THIN),
-    Served("vllm", "the prompt is missing", ok=False, model=EXACT, options=FLOAT32),
+    Served("vllm", "the prompt is missing", ok=False, model=EXACT),
     Served(
         "llamacpp", "filter what it gives", file="language model", options=("--pooling", "last")
     ),
