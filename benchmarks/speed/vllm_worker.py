@@ -7,6 +7,8 @@ import time
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+# By itself it leaves one processor to the process that hands it the texts, which waits here.
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{(os.cpu_count() or 1) - 1}")
 from vllm import LLM, PoolingParams
 
 if __name__ == "__main__":  # Its workers import this file.
