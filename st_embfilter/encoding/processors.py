@@ -20,8 +20,10 @@ IDLE = 0.5
 
 def tell_crowded() -> None:
     """Say how many threads there should be, if there are more than processors for them."""
-    threads, free = torch.get_num_threads(), free_processors()
-    if threads > free:
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return  # It waits for no other: there is nothing to look at.
+    if threads > (free := free_processors()):
         logger.warning(
             "%s threads compute here, and there are processors for %s: other processes are busy, "
             "or the container's share is smaller. Threads wait for each other, so fewer are "

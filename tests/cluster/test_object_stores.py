@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -46,6 +45,7 @@ from support.corpora import (  # noqa: E402
     texts_table,
     vectors_table,
 )
+from support.local_ray import local_ray  # noqa: E402
 from support.s3_server import BUCKET, S3, SECRET  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -85,18 +85,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def cluster(s3_server: S3) -> Iterator[None]:
     """Ray, whose workers find the server through the environment as it is now."""
-    # Workers are given this file's classes themselves: they can't import it.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(
-        "local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=100 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
+    with local_ray(__name__):
+        yield
 
 
 OUT = f"s3://{BUCKET}/out"

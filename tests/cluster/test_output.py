@@ -19,12 +19,7 @@ from st_embfilter.errors import (  # noqa: E402
 )
 from st_embfilter.stores import Place  # noqa: E402
 from st_embfilter.vectors.parquet_file import ParquetTable  # noqa: E402
-from support.corpora import ROWS, TASK, save_corpus, vectors_table  # noqa: E402
-
-
-@pytest.fixture
-def vectors(tmp_path: Path) -> Path:
-    return save_corpus(tmp_path / "vectors", vectors_table)
+from support.corpora import ROWS, TASK, vectors_table  # noqa: E402
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -22,12 +22,7 @@ from st_embfilter.errors import (  # noqa: E402
 )
 from st_embfilter.stores import Place  # noqa: E402
 from st_embfilter.vectors.parquet_file import ParquetTable  # noqa: E402
-from support.corpora import FILTER, TASK, WIDTH, save_corpus, vectors_table  # noqa: E402
-
-
-@pytest.fixture
-def vectors(tmp_path: Path) -> Path:
-    return save_corpus(tmp_path / "vectors", vectors_table)
+from support.corpora import FILTER, TASK, WIDTH, vectors_table  # noqa: E402
 
 
 def parts_of(path: Path, most: int = 8, task: Encoding | Filtering = TASK) -> list[Part]:

@@ -48,6 +48,7 @@ from support.corpora import (  # noqa: E402
     texts_table,
     vectors_table,
 )
+from support.local_ray import local_ray  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -56,28 +57,13 @@ TWO = Workers(count=2)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    # Workers are given this file's classes themselves: they can't import it.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(
-        "local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=100 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
+    with local_ray(__name__):
+        yield
 
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     return save_corpus(tmp_path / "texts", texts_table)
-
-
-@pytest.fixture
-def vectors(tmp_path: Path) -> Path:
-    return save_corpus(tmp_path / "vectors", vectors_table)
 
 
 # The first ones, as there is a Ray as soon as a test wants one.

@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from table import Line
 
+from support.comparing import relative
 from support.hub_server import Hub
 from support.hub_store import Repository
 from support.paths import SHARED
@@ -107,7 +108,8 @@ class Matrix:
             return
         found = np.array(json.loads(ran.stdout.splitlines()[-1]))
         expected = np.array(probes["embeddings"])[:, : row.dimensions]
-        error = relative(found, expected)
+        same = found.shape == expected.shape
+        error = relative(found, expected) if same else float("inf")
         self.add(row.name, versions, row.call, row.model, f"{error:.1e}", ok=error <= TOLERANCE)
 
     def mteb_run(self, artifact: Path) -> None:
@@ -151,11 +153,3 @@ class Matrix:
             assert imported
             call = f"snippet {number}, `{imported[1]}`"
             self.add("the model card", versions, call, name, said, ok=ran.returncode == 0)
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest distance between two rows, in lengths of the expected one."""
-    if found.shape != expected.shape:
-        return float("inf")
-    lengths = np.linalg.norm(expected, axis=1)
-    return float((np.linalg.norm(found - expected, axis=1) / lengths).max())

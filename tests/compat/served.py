@@ -1,6 +1,7 @@
 """The compatibility matrix's servers: start each, and ask `verify` about it."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from artifacts import break_copy, gguf_file
-from logs import last_error
 from matrix import Matrix
 from servers import NO_START, SERVERS, Served
 
@@ -110,3 +110,9 @@ def running(matrix: Matrix, row: Served, served: str) -> Iterator[str]:
         yield url
         server.stdin.close()
     shutil.rmtree(environment["HF_HOME"])
+
+
+def last_error(log: str) -> str:
+    """The last line of a log that names an error, cut."""
+    named = [line for line in log.splitlines() if re.search(r"[A-Z]\w*Error\b", line)]
+    return re.sub(r"^.*?(?=[A-Z]\w*Error)", "", named[-1])[:200] if named else "no reason given"

@@ -78,7 +78,7 @@ SERVED = [
     ),
     Served(
         "vllm",
-        "it is not known how",
+        "the pooling is lasttoken instead of weightedmean",
         ok=False,
         model=ECHO_PORTABLE,
         options=FLOAT32,
