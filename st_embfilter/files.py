@@ -5,13 +5,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from st_embfilter.errors import EmbFilterError, OutputExistsError, OutputWriteError
+from st_embfilter.errors import (
+    EmbFilterError,
+    MisuseError,
+    OutputExistsError,
+    OutputWriteError,
+)
 
 
 @contextmanager
@@ -26,24 +32,55 @@ def atomic_output(path: str | Path, *, folder: bool = False) -> Iterator[Path]:
         folder: Whether the output is a folder (given empty) or a file.
 
     Raises:
+        MisuseError: If another run is writing it.
         OutputExistsError: If ``path`` is already there, at the start or at the end.
         OutputWriteError: If writing failed: no space, no permission.
     """
     path = Path(path).absolute()
-    check_absent(path)
     partial = path.with_name(f".{path.name}.partial")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path, partial):
+        check_absent(path)
+        try:
+            with writing(path):
+                remove(partial)
+                if folder:
+                    partial.mkdir()
+                yield partial
+                if folder:
+                    _publish_permissions(partial)
+                rename_to_absent(partial, path)
+        finally:
             remove(partial)
-            if folder:
-                partial.mkdir()
-            yield partial
-            if folder:
-                _publish_permissions(partial)
-            rename_to_absent(partial, path)
+
+
+@contextmanager
+def alone(output: Path, work: Path) -> Iterator[None]:
+    """Be the only run that writes an output, inside the ``with``.
+
+    Args:
+        output: As the error names it.
+        work: The hidden file or folder that two runs would both write to. Its folder is made.
+
+    Raises:
+        MisuseError: If another run is in there. It is until it ends, however it does.
+        OutputWriteError: No space, no permission.
+    """
+    lock = FileLock(work.with_name(f"{work.name}.lock"))
+    with writing(output):
+        work.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise MisuseError(
+                f"{output} is being written by another run: wait for it, or choose another output"
+            ) from error
+    try:
+        yield
     finally:
-        remove(partial)
+        # Not after it is let go, as then it can be another's. (Windows can't, and then does.)
+        with suppress(PermissionError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager

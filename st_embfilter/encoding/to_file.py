@@ -13,7 +13,7 @@ from st_embfilter.encoding.checks import check_texts, tell_cut
 from st_embfilter.encoding.loading import check_prompt_name
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.encoding.processors import tell_crowded
-from st_embfilter.files import writing
+from st_embfilter.files import alone, writing
 from st_embfilter.job_state import KEPT_BESIDE, JobState
 from st_embfilter.row_file import RowFile
 from st_embfilter.stores import Place, work_folder
@@ -53,7 +53,8 @@ def encode_to_file(
         The array's shape.
 
     Raises:
-        MisuseError: If the model has no prompt of that name, or its limit leaves no room for text.
+        MisuseError: If the model has no prompt of that name, its limit leaves no room for text, or
+            another run is writing the output.
         DataError: If a text has no token, nor has the prompt.
         NonFiniteError: If an embedding holds NaN or infinity.
         OutputExistsError: If ``path`` exists.
@@ -61,7 +62,6 @@ def encode_to_file(
         StoreError: If an object store doesn't take it. The same call goes on there.
     """
     place = Place.of(path)
-    place.check_absent()
     path = Path(place.path) if place.is_local else work_folder(place) / place.name
     check_prompt_name(model, prompt_name)
     partial = path.with_name(f".{path.name}.partial")
@@ -72,8 +72,8 @@ def encode_to_file(
     check_texts(model, texts, encoder.front(prompt_name))
     if model.device.type == "cpu":
         tell_crowded()
-    with writing(path, KEPT_BESIDE):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path, partial), writing(path, KEPT_BESIDE):
+        place.check_absent()
         left = state.left() if partial.is_file() else None
         if left is None or "cut" not in left:
             # It would speak of rows that this job is about to write over.
@@ -108,7 +108,7 @@ def encode_to_file(
             rows.finish(len(texts))
         place.take(partial)
         state.remove()
-        if not place.is_local:
-            path.parent.rmdir()
+    if not place.is_local:
+        path.parent.rmdir()
     tell_cut(encoder.cut, len(texts))
     return len(texts), rows.width

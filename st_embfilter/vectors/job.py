@@ -119,10 +119,8 @@ class FilterJob:
         identity = json.dumps([str(Path(vectors.path).resolve()), source, asdict(settings)])
         digest = hashlib.sha256(identity.encode())
         digest.update(repr(vector_filter.matrix.shape).encode() + vector_filter.matrix.tobytes())
-        progress, self.rows, self.bad = (
-            out.with_name(f".{out.name}.{part}") for part in ("progress", "rows", "bad")
-        )
-        self.state = JobState(progress, digest.hexdigest())
+        self.rows, self.bad = self.hidden(out, "rows"), self.hidden(out, "bad")
+        self.state = JobState(self.hidden(out, "progress"), digest.hexdigest())
         self.dtype = stored_dtype(settings.precision)
         self.row_width = stored_width(settings.precision, vector_filter.dimensions)
         # Products of blocks of one size, so that a run which was stopped gives the same bits.
@@ -130,6 +128,11 @@ class FilterJob:
         # Rows with NaN or infinity where there are to be none: how many, and the first.
         self.refused = 0
         self.first_refused: list[int] = []
+
+    @staticmethod
+    def hidden(out: Path, part: str) -> Path:
+        """One of the hidden files beside an output."""
+        return out.with_name(f".{out.name}.{part}")
 
     def run(self) -> Filtered:
         """Filter all rows, or those that an earlier run has left.

@@ -27,20 +27,21 @@ class LocalCopies:
 
     Args:
         source: The input.
-        out: The output, which must not exist.
+        out: The output.
 
     Raises:
-        OutputExistsError: If ``out`` exists.
-        StoreError: If an object store fails; so do the methods.
+        StoreError: If an object store fails.
     """
 
     def __init__(self, source: Place, out: Place) -> None:
-        out.check_absent()
         self.source, self.place = source, out
         self.folder = work_folder(source, out)
-        self.out = Path(out.path)
-        if not out.is_local:
-            self.out = self.folder / out.name
+        self.out = Path(out.path) if out.is_local else self.folder / out.name
+
+    def check_absent(self) -> None:
+        """Raise :class:`OutputExistsError` if the output exists where it belongs."""
+        self.place.check_absent()
+        if not self.place.is_local:
             # One that the store didn't take is made again of the filtered rows.
             self.out.unlink(missing_ok=True)
 

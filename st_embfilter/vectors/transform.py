@@ -18,7 +18,7 @@ from st_embfilter.errors import (
     VectorFileError,
     WidthError,
 )
-from st_embfilter.files import atomic_output, identity, replace_file, sync, writing
+from st_embfilter.files import alone, atomic_output, identity, replace_file, sync, writing
 from st_embfilter.job_state import KEPT_BESIDE
 from st_embfilter.stores import Place
 from st_embfilter.vectors.job import (
@@ -118,8 +118,9 @@ def transform_file(
         column: The column of vectors, where there are several.
 
     Raises:
-        MisuseError: If an option doesn't fit the input; of its kinds, BandError if the filter
-            can't give ``dims`` dimensions, WidthError if the vectors are of another width.
+        MisuseError: If an option doesn't fit the input, or another run is writing the output; of
+            its kinds, BandError if the filter can't give ``dims`` dimensions, WidthError if the
+            vectors are of another width.
         SourceNotFoundError: If there is no such artifact.
         VectorFileError: If the input can't be read.
         NonFiniteError: If rows hold NaN or infinity, and ``nan`` is ``fail``.
@@ -145,15 +146,17 @@ def transform_file(
         raise MisuseError(f"{origin} is {kind}, which has no columns: leave out --column")
     copies = LocalCopies(origin, place)
     vector_filter = as_filter(vector_filter, dims)
-    file = copies.fetch()
-    vectors = _open_vectors(file, kind, column)
-    if vectors.missing:
-        _refuse_missing(vectors, nan)
-    if vectors.rows == 0:
-        raise VectorFileError(f"{origin} is empty: it holds no vectors")
-    check_width(str(origin), vectors.width, vector_filter)
-    job = FilterJob(vectors, vector_filter, settings, copies.out, [identity(file), column])
-    return _finish(job, vectors, kind, copies)
+    with alone(copies.out, FilterJob.hidden(copies.out, "rows")):
+        copies.check_absent()
+        file = copies.fetch()
+        vectors = _open_vectors(file, kind, column)
+        if vectors.missing:
+            _refuse_missing(vectors, nan)
+        if vectors.rows == 0:
+            raise VectorFileError(f"{origin} is empty: it holds no vectors")
+        check_width(str(origin), vectors.width, vector_filter)
+        job = FilterJob(vectors, vector_filter, settings, copies.out, [identity(file), column])
+        return _finish(job, vectors, kind, copies)
 
 
 def _refuse_missing(vectors: VectorFormat, nan: NanPolicy) -> None:

@@ -13,7 +13,7 @@ from st_embfilter.encoding import to_file as encoding
 from st_embfilter.encoding.checks import Embeddings
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.encoding.to_file import encode_to_file
-from st_embfilter.errors import OutputExistsError, OutputWriteError
+from st_embfilter.errors import MisuseError, OutputExistsError, OutputWriteError
 from st_embfilter.job_state import JobState
 from support.vector_data import file_size_limit
 
@@ -132,6 +132,24 @@ def test_an_output_that_exists_is_kept(tiny_model: SentenceTransformer, tmp_path
     with pytest.raises(OutputExistsError):
         encode_to_file(tiny_model, TEXTS, path, job="")
     assert path.read_bytes() == b"mine"
+
+
+def test_a_second_run_is_refused(
+    tiny_model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.npy"
+
+    class Twice(PrefixEncoder):
+        def encode(self, texts: Sequence[str], **options: Any) -> Embeddings:
+            monkeypatch.setattr(encoding, "PrefixEncoder", PrefixEncoder)
+            with pytest.raises(MisuseError, match="another run"):
+                encode_to_file(tiny_model, ["Another text."], path, job="")
+            return super().encode(texts, **options)
+
+    monkeypatch.setattr(encoding, "PrefixEncoder", Twice)
+    encode_to_file(tiny_model, TEXTS, path, job="")
+    np.testing.assert_allclose(np.load(path), tiny_model.encode(TEXTS), atol=1e-5)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_cut_texts_are_told_once(

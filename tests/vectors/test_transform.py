@@ -180,6 +180,24 @@ def test_goes_on_where_it_was_stopped(
     assert left_behind(tmp_path) == []
 
 
+def test_a_second_run_is_refused(
+    artifact: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.npy"
+    filter_block = filtered_rows.FilterJob.filter_block
+
+    def twice(self: filtered_rows.FilterJob, *block: object) -> object:
+        with pytest.raises(MisuseError, match="another run"):
+            transform_file(source, artifact, out, normalize=True)
+        return filter_block(self, *block)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(filtered_rows.FilterJob, "filter_block", twice)
+    transform_file(source, artifact, out)
+    expected = raw_vectors(ROWS) @ matrix_of(artifact).T
+    np.testing.assert_allclose(np.load(out), expected, atol=1e-5)
+    assert left_behind(tmp_path) == []
+
+
 @pytest.mark.parametrize("changed", ["input", "filter", "settings"])
 def test_another_job_starts_anew(
     changed: str, artifact: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
