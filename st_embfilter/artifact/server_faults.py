@@ -51,15 +51,23 @@ def explain(folder: Path, texts: list[str], found: Tensor, tolerance: float) -> 
     """
     if not found.isfinite().all():
         return "they hold NaN or infinity"
-    differences = [
-        (distance(found, vectors[:, : found.shape[1]]), name)
+    width = found.shape[1]
+    variants = [
+        (name, vectors[:, :width])
         for name, vectors in _variants(folder, texts)
-        if vectors.shape[1] >= found.shape[1]
+        if vectors.shape[1] >= width
     ]
-    if not differences:
+    if not variants:
         return "it serves another model"
-    nearest, name = min(differences)
+    nearest, name = min((distance(found, vectors), name) for name, vectors in variants)
     if nearest > tolerance:
+        shorter = sorted(range(len(texts)), key=lambda text: len(texts[text]))[:-1]
+        of_shorter, fault = min(
+            (distance(found[shorter], vectors[shorter]), name) for name, vectors in variants
+        )
+        if of_shorter <= tolerance:
+            but = "" if fault == RIGHT else f"{fault}, and "
+            return f"it serves this model, but {but}the longest text is cut in another place"
         return f"it is not known how (the nearest guess, {name}, is off by {nearest:.1e})"
     if name == RIGHT:
         return (

@@ -230,6 +230,20 @@ def test_another_model(tiny_artifact: Path, tiny: Path) -> None:
     assert not embeddings.ok and "not known how" in embeddings.detail
 
 
+@pytest.mark.parametrize("fault", ["", *FAULTS])
+def test_what_is_too_long_is_cut_elsewhere(fault: str, tiny_artifact: Path) -> None:
+    """As vLLM does with Echo, where it has another pooling too."""
+    model = load(tiny_artifact)
+    for change in FAULTS.get(fault, []):
+        change(model)
+    model.max_seq_length = 100
+    with serve_model(model) as url:
+        _, embeddings = check_server(tiny_artifact, url)
+    assert not embeddings.ok
+    said = f"{fault}, and the longest text is cut" if fault else "the longest text is cut"
+    assert f"serves this model, but {said} in another place" in embeddings.detail
+
+
 def test_half_precision_has_its_own_tolerance(tiny_artifact: Path) -> None:
     model = load(tiny_artifact).half()
     with serve_model(model) as url:

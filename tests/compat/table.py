@@ -12,7 +12,7 @@ def write_table(path: Path, lines: list[Line], kept: bool) -> None:
     section, next_heading, tail = after.partition("\n## ")
     rows = [f"| {' | '.join(row)} |" for row in with_code(lines)]
     if kept:
-        old = [line for line in section.splitlines() if line.startswith("| ")][2:]
+        old = [line for line in section.splitlines() if line.startswith("| ")][1:]
         # What a newer line of the same has in common with an older: all but what came of it.
         same = {tuple(row.split(" | ")[:4]): row for row in (*old, *rows)}
         rows = list(same.values())
