@@ -1,8 +1,12 @@
-"""Another way to embed, and how far embeddings are from others."""
+"""Another way to embed, how far embeddings are from others, and how much work they are."""
+
+from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder, shared_length
 
 BATCH = 32
 
@@ -24,3 +28,17 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest, in lengths of the expected embedding."""
     gaps = np.linalg.norm(found - expected, axis=1)
     return float((gaps / np.linalg.norm(expected, axis=1)).max())
+
+
+def count_tokens(encoder: PrefixEncoder, texts: list[str]) -> tuple[int, int]:
+    """Of all texts with the default prompt; and of what is behind their shared tokens."""
+    front = encoder.front(None)
+    rows = encoder._tokenize([f"{front}{text}" for text in texts])
+    tokens = sum(len(row) for row in rows)
+    return tokens, tokens - shared_length(rows) * len(rows)
+
+
+def operations_a_token(model: SentenceTransformer) -> int:
+    """Of the backbone's matrices; attention itself comes on top, and is left out."""
+    layers: Any = model[0].auto_model.layers
+    return 2 * sum(weight.numel() for weight in layers.parameters() if weight.ndim == 2)

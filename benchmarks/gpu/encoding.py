@@ -7,10 +7,9 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from card import bandwidth, matrix_rate, once, seconds
-from encoding_ways import distance, encode_as_reference
+from encoding_ways import count_tokens, distance, encode_as_reference, operations_a_token
 from made_texts import WORDS
-from sentence_transformers import SentenceTransformer
+from peaks import bandwidth, matrix_rate, once, seconds
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -58,9 +57,7 @@ def compare_encoding(
     encoder = PrefixEncoder(model)
     encoder.encode(texts[:8])
     assert encoder.reason is None, encoder.reason
-    rows = encoder._tokenize(texts)
-    tokens = sum(len(row) for row in rows)
-    skipped = prefix_encoder.shared_length(rows) * len(rows)
+    tokens, suffixes = count_tokens(encoder, texts)
     rate = matrix_rate(dtype, device, rate_width)
     expected = model.encode(texts)
     ways: dict[str, tuple[Callable[[], np.ndarray], int]] = {
@@ -74,7 +71,7 @@ def compare_encoding(
         **{
             f"encode --batch-size {size}": (
                 lambda size=size: encoder.encode(texts, batch_size=size),
-                tokens - skipped,
+                suffixes,
             )
             for size in BATCH_SIZES
         },
@@ -103,12 +100,6 @@ def _anew(encoder: PrefixEncoder, texts: list[str]) -> np.ndarray:
     """The prompt is computed anew for every text, all else is as before."""
     with patch.object(prefix_encoder, "shared_length", return_value=0):
         return encoder.encode(texts)
-
-
-def operations_a_token(model: SentenceTransformer) -> int:
-    """Of the backbone's matrices; attention itself comes on top, and is left out."""
-    layers: Any = model[0].auto_model.layers
-    return 2 * sum(weight.numel() for weight in layers.parameters() if weight.ndim == 2)
 
 
 def compiled(artifact: str, words: int, count: int, device: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
 import torch
-from card import bandwidth, matrix_rate
 from machine import describe_machine
+from peaks import bandwidth, matrix_rate
 from spectra import compare_spectrum
 from tqdm import tqdm
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from card import matrix_rate, once
 from made_matrix import make_matrix, projector_errors, save
+from peaks import matrix_rate, once
 
 from st_embfilter.checkpoint.unembedding import RowBlocks, Unembedding
 from st_embfilter.spectral.spectrum import Spectrum

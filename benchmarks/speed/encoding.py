@@ -11,6 +11,9 @@ bfloat16:
   every token before the last one is picked;
 * ``PrefixEncoder.encode``.
 
+The limit is the matrix rate: the backbone's products of as many tokens as a way has to compute, and
+nothing else, as fast as a large square product goes.
+
 Then the filter's own share of the time, and with ``--scores`` the STS scores of float32 through
 sentence-transformers and of bfloat16 through ``PrefixEncoder`` over all texts (much longer).
 """
@@ -27,21 +30,33 @@ sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchm
 import numpy as np
 import torch
 from data_sets import read_tasks, scores_by_task, unique_texts
-from encoding_ways import BATCH, distance, encode_as_reference
+from encoding_ways import (
+    BATCH,
+    count_tokens,
+    distance,
+    encode_as_reference,
+    operations_a_token,
+)
 from machine import describe_machine
 from made_texts import made_texts
+from peaks import matrix_rate
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter.encoding.loading import load_model
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
+SQUARE = 3072
 
 
 def seconds(task: Callable[[], object]) -> float:
     start = time.perf_counter()
     task()
     return time.perf_counter() - start
+
+
+def dtype_of(way: str) -> torch.dtype:
+    return torch.bfloat16 if way.endswith("bfloat16") else torch.float32
 
 
 def filter_share(model: SentenceTransformer, texts: list[str], whole: float) -> float:
@@ -87,10 +102,23 @@ def main() -> None:
     first = next(iter(ways))
     best = {name: min(taken) for name, taken in times.items()}
     print(f"{describe_machine()}\n\n{len(texts)} texts, best of {arguments.rounds}")
-    print("\n| | texts/s | of sentence-transformers | largest difference |\n|---|---:|---:|---:|")
+    rates = {dtype: matrix_rate(dtype, "cpu", SQUARE) for dtype in models}
+    tokens, suffixes = count_tokens(encoders[torch.float32], texts)
+    print(f"{tokens} tokens, {suffixes} of them behind what all texts share")
+    for dtype, rate in rates.items():
+        print(f"{dtype}, {SQUARE} × {SQUARE} × {SQUARE}: {rate / 1e9:.0f} GFLOP/s")
+    print("\n| | texts/s | of sentence-transformers | of the matrix rate | largest difference |")
+    print("|---|---:|---:|---:|---:|")
     for name, taken in best.items():
-        cells = (f"{len(texts) / taken:.1f}", f"{best[first] / taken:.2f}")
-        print(f"| {name} | {' | '.join(cells)} | {distance(found[name], found[first]):.0e} |")
+        computed = suffixes if name.startswith("PrefixEncoder") else tokens
+        at_best = computed * operations_a_token(plain) / rates[dtype_of(name)]
+        cells = (
+            f"{len(texts) / taken:.1f}",
+            f"{best[first] / taken:.2f}",
+            f"{at_best / taken:.0%}",
+            f"{distance(found[name], found[first]):.0e}",
+        )
+        print(f"| {name} | {' | '.join(cells)} |")
     ours = best["PrefixEncoder"]
     print(f"\nPrefixEncoder against the reference's way: {best[list(ways)[1]] / ours:.2f}")
     print(f"The filter's own share: {filter_share(plain, texts, ours):.2%}")

@@ -1,4 +1,4 @@
-"""What a card does at best: what everything else here is held against."""
+"""What a card or processors do at best: what everything else is held against."""
 
 import time
 from collections.abc import Callable
