@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from st_embfilter.encoding.prefix_encoder import PrefixEncoder, shared_length
+from st_embfilter.encoding.batches import shared_length
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
 BATCH = 32
 

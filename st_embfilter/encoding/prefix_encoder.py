@@ -9,7 +9,6 @@ of tokens together, and each text once, however often it is asked for.
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from st_embfilter._compat import Pooling, Transformer, tokenize
 from st_embfilter.checkpoint.causal_config import rope_switch
+from st_embfilter.encoding.batches import Tokens, batches, padded, shared_length
 from st_embfilter.encoding.checks import (
     Embeddings,
     check_finite,
@@ -55,23 +55,6 @@ Role = Literal["query", "document"]
 
 class NotReusableError(EmbFilterError):
     """This model's prefix can't be computed once for all texts."""
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A text's tokens, without padding.
-
-    Attributes:
-        ids: ``(tokens,)`` int64.
-        pooled: ``(tokens,)`` int64, 1 for what the pooling is to see.
-    """
-
-    ids: Tensor
-    pooled: Tensor
-
-    def __len__(self) -> int:
-        """How many they are."""
-        return len(self.ids)
 
 
 class PrefixEncoder:
@@ -257,8 +240,8 @@ class PrefixEncoder:
     def _embed(self, rows: list[Tokens], prefix: Any, length: int) -> Tensor:
         """The embeddings of some texts, ``(len(rows), dimensions)``."""
         device = self.model.device
-        ids = _padded([row.ids[length:] for row in rows]).to(device)
-        seen = _padded([torch.ones_like(row.ids) for row in rows]).to(device)
+        ids = padded([row.ids[length:] for row in rows]).to(device)
+        seen = padded([torch.ones_like(row.ids) for row in rows]).to(device)
         keys_and_values = None
         if prefix is not None:
             # The backbone adds to it.
@@ -275,7 +258,7 @@ class PrefixEncoder:
             states = torch.cat([front, states], dim=1)
         features: dict[str, Any] = {
             "token_embeddings": states,
-            "attention_mask": _padded([row.pooled for row in rows]).to(device),
+            "attention_mask": padded([row.pooled for row in rows]).to(device),
         }
         for module in list(self.model)[1:]:
             features = module(features)
@@ -295,26 +278,3 @@ def _backbone_of(model: SentenceTransformer) -> Any:
     if not getattr(pooling, "include_prompt", True):
         raise NotReusableError("its pooling leaves out the prompt")
     return transformer.auto_model
-
-
-def shared_length(rows: list[Tokens]) -> int:
-    """How many tokens all texts have in front; of each, at least one remains."""
-    limit = max(min(len(row) for row in rows) - 1, 0)
-    first = rows[0].ids[:limit]
-    same = torch.stack([row.ids[:limit] == first for row in rows]).all(dim=0)
-    return limit if bool(same.all()) else int((~same).nonzero()[0])
-
-
-def batches(order: list[int], rows: list[Tokens], length: int, tokens: int) -> list[list[int]]:
-    """Cut an order, longest first, into batches of at most so many tokens behind the prefix."""
-    cut: list[list[int]] = []
-    for row in order:
-        if not cut or (len(rows[cut[-1][0]]) - length) * (len(cut[-1]) + 1) > tokens:
-            cut.append([])
-        cut[-1].append(row)
-    return cut
-
-
-def _padded(rows: list[Tensor]) -> Tensor:
-    """Rows of several lengths as one matrix, filled with 0 on the right."""
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True)

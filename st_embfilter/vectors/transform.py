@@ -1,8 +1,8 @@
 """Filter a file of stored vectors into another of the same format."""
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from st_embfilter._version import __version__
 from st_embfilter.errors import (
     EmbFilterError,
-    MissingDependencyError,
     MisuseError,
     NonFiniteError,
     OutputExistsError,
@@ -21,43 +20,26 @@ from st_embfilter.errors import (
 from st_embfilter.files import alone, atomic_output, identity, replace_file, sync, writing
 from st_embfilter.job_state import KEPT_BESIDE
 from st_embfilter.stores import Place
+from st_embfilter.vectors.formats import (
+    FAISS,
+    FORMATS,
+    LANCE,
+    NPY,
+    WITH_COLUMNS,
+    VectorFormat,
+    format_of,
+    open_vectors,
+)
 from st_embfilter.vectors.job import (
     SHOWN_ROWS,
     Filtered,
     FilterJob,
     NanPolicy,
     Settings,
-    StoredVectors,
 )
 from st_embfilter.vectors.local_copies import LocalCopies
-from st_embfilter.vectors.npy_file import NpyVectors
 from st_embfilter.vectors.precision import INTEGER, PRECISIONS, Precision
 from st_embfilter.vectors.vector_filter import VectorFilter, as_filter
-
-NPY, PARQUET, ARROW, LANCE, FAISS = ".npy", "Parquet", "Arrow IPC", "Lance", "FAISS"
-FORMATS = {
-    ".npy": NPY,
-    ".parquet": PARQUET,
-    ".arrow": ARROW,
-    ".arrows": ARROW,
-    ".feather": ARROW,
-    ".ipc": ARROW,
-    ".lance": LANCE,
-    ".faiss": FAISS,
-    ".index": FAISS,
-}
-WITH_COLUMNS = (PARQUET, ARROW, LANCE)
-
-
-class VectorFormat(StoredVectors, Protocol):
-    """An input of some format, that knows how an output of its kind is written."""
-
-    notes: list[str]
-    # Vectors that the input counts and can't give, as they hold NaN.
-    missing: int
-
-    def write(self, out: Path, filtered: Filtered, dropped: bool, facts: dict[str, Any]) -> None:
-        """Write the output to ``out``, a hidden neighbour of it."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +114,8 @@ def transform_file(
     settings = Settings(dtype, normalize, nan)
     _check_settings(settings)
     _refuse_folder(origin)
-    kind = _format_of(origin)
-    if _format_of(place) != kind:
+    kind = format_of(origin)
+    if format_of(place) != kind:
         raise MisuseError(f"{origin} is {kind}, and the output is of the same format: name it so")
     if kind == LANCE and not (origin.is_local and place.is_local):
         raise MisuseError("a Lance dataset has to be on a disk here: copy it, it is a folder")
@@ -149,7 +131,7 @@ def transform_file(
     with alone(copies.out, FilterJob.hidden(copies.out, "rows")):
         copies.check_absent()
         file = copies.fetch()
-        vectors = _open_vectors(file, kind, column)
+        vectors = open_vectors(file, kind, column)
         if vectors.missing:
             _refuse_missing(vectors, nan)
         if vectors.rows == 0:
@@ -231,51 +213,6 @@ def _refuse_folder(place: Place) -> None:
             f"{path} is a folder of Parquet files, and this takes one: `st-embfilter ray "
             f"transform` takes the folder"
         )
-
-
-def _format_of(place: Place) -> str:
-    try:
-        return FORMATS[PurePosixPath(place.name).suffix.lower()]
-    except KeyError:
-        raise MisuseError(
-            f"{place}: vectors are read from and written to {', '.join(FORMATS)}; the suffix says "
-            f"which"
-        ) from None
-
-
-def _open_vectors(path: Path, kind: str, column: str | None) -> VectorFormat:
-    """Open an input.
-
-    Raises:
-        MisuseError: If there is no such file.
-        VectorFileError: If it can't be read.
-        MissingDependencyError: If a package for its format isn't installed.
-    """
-    if not path.exists() or path.is_dir() != (kind == LANCE):
-        raise MisuseError(f"{path}: there is no such {'folder' if kind == LANCE else 'file'}")
-    try:
-        match kind:
-            case "FAISS":
-                from st_embfilter.vectors.faiss_index import FaissVectors
-
-                return FaissVectors(path)
-            case ".npy":
-                return NpyVectors(path)
-        from st_embfilter.vectors.arrow_file import ArrowTable
-        from st_embfilter.vectors.lance_dataset import LanceTable
-        from st_embfilter.vectors.parquet_file import ParquetTable
-        from st_embfilter.vectors.table import Table
-        from st_embfilter.vectors.vector_column import ArrowVectors
-
-        tables: dict[str, type[Table]]
-        tables = {PARQUET: ParquetTable, ARROW: ArrowTable, LANCE: LanceTable}
-        return ArrowVectors(path, tables[kind](path), column)
-    except MissingDependencyError:
-        raise
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{kind} needs more packages: pip install 'st-embfilter[vectors]'"
-        ) from error
 
 
 def check_width(path: Path | str, width: int, vector_filter: VectorFilter) -> None:

@@ -15,8 +15,9 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 from st_embfilter import build_model
 from st_embfilter._compat import Pooling, Transformer, tokenize
+from st_embfilter.encoding.batches import Tokens, batches, shared_length
 from st_embfilter.encoding.checks import room_for_text
-from st_embfilter.encoding.prefix_encoder import PrefixEncoder, Tokens, batches, shared_length
+from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.errors import MisuseError, NonFiniteError
 from support.comparing import relative
 from support.models import byte_level_tokenizer
