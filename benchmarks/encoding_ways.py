@@ -1,5 +1,6 @@
 """Another way to embed, how far embeddings are from others, and how much work they are."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter.encoding.batches import shared_length
+from st_embfilter.encoding.loading import load_model
+from st_embfilter.encoding.packed_weights import pack_weights
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
 BATCH = 32
@@ -29,6 +32,13 @@ def distance(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest, in lengths of the expected embedding."""
     gaps = np.linalg.norm(found - expected, axis=1)
     return float((gaps / np.linalg.norm(expected, axis=1)).max())
+
+
+def encoder_of(artifact: str | Path, dtype: torch.dtype) -> PrefixEncoder:
+    """As `encode` has it on a processor."""
+    model = load_model(artifact, device="cpu", dtype=dtype)
+    pack_weights(model)
+    return PrefixEncoder(model)
 
 
 def count_tokens(encoder: PrefixEncoder, texts: list[str]) -> tuple[int, int]:

@@ -21,13 +21,10 @@ sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchm
 
 import torch
 from data_sets import read_tasks, unique_texts
-from encoding_ways import count_tokens, operations_a_token
+from encoding_ways import count_tokens, encoder_of, operations_a_token
 from machine import describe_machine
 from made_texts import made_texts
 from peaks import matrix_rate
-
-from st_embfilter.encoding.loading import load_model
-from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
 SQUARE = 3072
 WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -72,10 +69,9 @@ def main() -> None:
     print("| | vLLM, seconds | `encode`, seconds | vLLM / `encode`, best | of the matrix rate |")
     print("|---|---:|---:|---:|---:|")
     for dtype in (torch.float32, torch.bfloat16):
-        model = load_model(arguments.artifact, device="cpu", dtype=dtype)
-        encoder = PrefixEncoder(model)
+        encoder = encoder_of(arguments.artifact, dtype)
         encoder.encode(texts)
-        work = count_tokens(encoder, texts)[1] * operations_a_token(model)
+        work = count_tokens(encoder, texts)[1] * operations_a_token(encoder.model)
         at_best = work / matrix_rate(dtype, "cpu", SQUARE)
         name = str(dtype).removeprefix("torch.")
         theirs, ours = [], []

@@ -9,7 +9,7 @@ bfloat16:
 * ``SentenceTransformer.encode`` of the artifact with its defaults;
 * the reference's way: batches in the order of the texts, the prompt in each text, the filter on
   every token before the last one is picked;
-* ``PrefixEncoder.encode``.
+* ``PrefixEncoder.encode``, the weights packed, as `encode` does it.
 
 The limit is the matrix rate: the backbone's products of as many tokens as a way has to compute, and
 nothing else, as fast as a large square product goes.
@@ -35,6 +35,7 @@ from encoding_ways import (
     count_tokens,
     distance,
     encode_as_reference,
+    encoder_of,
     operations_a_token,
 )
 from machine import describe_machine
@@ -43,7 +44,6 @@ from peaks import matrix_rate
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter.encoding.loading import load_model
-from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
 SQUARE = 3072
@@ -86,7 +86,7 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16)
     }
     plain, low = models.values()
-    encoders = {dtype: PrefixEncoder(model) for dtype, model in models.items()}
+    encoders = {dtype: encoder_of(arguments.model, dtype) for dtype in models}
     ways: dict[str, Callable[[], np.ndarray]] = {
         "sentence-transformers": lambda: plain.encode(texts),
         "the reference's way": lambda: encode_as_reference(plain, texts),

@@ -81,7 +81,7 @@ def encode_corpus(
         dims: Keep the first so many dimensions: a larger τ.
         normalize: Scale every embedding to length 1.
         prompt_name: The model's prompt to use, as ``"document"``.
-        batch_size: Texts of 32 tokens (GPU: 256) a forward pass; fewer longer ones.
+        batch_size: Texts of 16 tokens (GPU: 256) a forward pass; fewer longer ones.
         dtype: What the model computes in, as ``bfloat16``. Default: what it was saved in.
         part_rows: The most rows of a part: what a lost worker costs.
         workers: Who does it.

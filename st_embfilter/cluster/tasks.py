@@ -94,11 +94,13 @@ class Encoding:
         import torch
 
         from st_embfilter.encoding.loading import check_prompt_name, load_model
+        from st_embfilter.encoding.packed_weights import pack_weights
         from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 
         dtype = None if self.dtype == "auto" else getattr(torch, self.dtype)
         model = load_model(self.model, self.dims, self.device, dtype)
         check_prompt_name(model, self.prompt_name)
+        pack_weights(model)
         return PrefixEncoder(model)
 
     @property

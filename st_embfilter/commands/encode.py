@@ -63,9 +63,11 @@ def encode(
     pinned_name = pinned(model)  # A download shows its own progress.
     with console.status("Loading the model"):
         from st_embfilter.encoding.loading import load_model, model_identity
+        from st_embfilter.encoding.packed_weights import pack_weights
         from st_embfilter.encoding.to_file import encode_to_file
 
         loaded = load_model(pinned_name, dims, device, None if wanted == "auto" else wanted)
+        pack_weights(loaded)
     shape = encode_to_file(
         loaded,
         texts,

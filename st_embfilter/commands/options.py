@@ -36,7 +36,7 @@ PromptNameOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int,
-    typer.Option(min=1, help="Texts of 32 tokens (GPU: 256) a forward pass; fewer longer ones."),
+    typer.Option(min=1, help="Texts of 16 tokens (GPU: 256) a forward pass; fewer longer ones."),
 ]
 BackboneDtypeOption = Annotated[
     str, typer.Option(help="The backbone's: auto (as stored), float32, bfloat16, float16.")

@@ -31,12 +31,27 @@ def shared_length(rows: list[Tokens]) -> int:
     return limit if bool(same.all()) else int((~same).nonzero()[0])
 
 
-def batches(order: list[int], rows: list[Tokens], length: int, tokens: int) -> list[list[int]]:
-    """Cut an order, longest first, into batches of at most so many tokens behind the prefix."""
+def batches(
+    order: list[int], rows: list[Tokens], length: int, tokens: int, spare: int | None
+) -> list[list[int]]:
+    """Cut an order, longest first, into batches of at most so many tokens behind the prefix.
+
+    Args:
+        order: Of the rows.
+        rows: The texts.
+        length: Of the prefix.
+        tokens: With the padding.
+        spare: How many of them may be padding; any number, if it is None.
+    """
     cut: list[list[int]] = []
+    longest = padding = 0
     for row in order:
-        if not cut or (len(rows[cut[-1][0]]) - length) * (len(cut[-1]) + 1) > tokens:
+        own = len(rows[row]) - length
+        padding += longest - own
+        full = not cut or longest * (len(cut[-1]) + 1) > tokens
+        if full or (spare is not None and padding > spare):
             cut.append([])
+            longest, padding = own, 0
         cut[-1].append(row)
     return cut
 

@@ -44,7 +44,7 @@ def encode_to_file(
         texts: In the order of the rows.
         path: The output, a path or a URI. It must not exist.
         job: Names the model and the settings: work that was left by another job is dropped.
-        batch_size: A forward pass takes as many tokens as so many texts of 32 tokens (on a GPU, of
+        batch_size: A forward pass takes as many tokens as so many texts of 16 tokens (on a GPU, of
             256) have.
         normalize: Scale every embedding to length 1.
         prompt_name: The model's prompt to use, as ``"query"``.

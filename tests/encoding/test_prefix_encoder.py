@@ -1,6 +1,7 @@
 """PrefixEncoder: what model.encode gives, in every form, and a word where it can't."""
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +165,24 @@ def test_shared_length(rows: list[list[int]]) -> None:
     assert any(row[:longer] != rows[0][:longer] or len(row) <= longer for row in rows)
 
 
-@given(st.lists(st.integers(2, 40), min_size=1, max_size=60), st.integers(1, 100))
+@given(
+    st.lists(st.integers(2, 40), min_size=1, max_size=60),
+    st.integers(1, 100),
+    st.none() | st.integers(0, 50),
+)
 @settings(max_examples=50)
-def test_batches_hold_every_text_once(lengths: list[int], limit: int) -> None:
+def test_batches_hold_every_text_once(lengths: list[int], limit: int, spare: int | None) -> None:
     rows = [Tokens(torch.zeros(n, dtype=torch.long), torch.ones(n)) for n in lengths]
     order = sorted(range(len(rows)), key=lambda row: -lengths[row])
-    cut = batches(order, rows, 1, limit)
+    cut = batches(order, rows, 1, limit, spare)
     assert [row for batch in cut for row in batch] == order
     for batch in cut:
         assert len(batch) == 1 or (lengths[batch[0]] - 1) * len(batch) <= limit
+        assert spare is None or sum(lengths[batch[0]] - lengths[row] for row in batch) <= spare
+    for batch, following in pairwise(cut):
+        longest, added = lengths[batch[0]], [*batch, following[0]]
+        padding = sum(longest - lengths[row] for row in added)
+        assert (longest - 1) * len(added) > limit or (spare is not None and padding > spare)
 
 
 def test_what_is_no_text_is_not_embedded(tiny_model: SentenceTransformer) -> None:
