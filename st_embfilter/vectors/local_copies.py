@@ -8,11 +8,14 @@ was stopped goes on there.
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from st_embfilter.errors import EmbFilterError
 from st_embfilter.files import replace_file
 from st_embfilter.store_errors import store_errors
 from st_embfilter.stores import COPIED_AT_ONCE, Place, work_folder
@@ -57,6 +60,15 @@ class LocalCopies:
                 shutil.rmtree(self.folder / "in", ignore_errors=True)
                 _download(self.source, file, copy)
         return copy
+
+    @contextmanager
+    def named(self, copy: Path) -> Iterator[None]:
+        """Have errors name the input as it was given, not its copy here."""
+        try:
+            yield
+        except EmbFilterError as error:
+            error.args = (str(error).replace(str(copy), str(self.source)),)
+            raise
 
     def kept(self, filtered: Filtered) -> Filtered:
         """The filtered rows, under a second name where the first is needed after a rename.

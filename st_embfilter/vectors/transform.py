@@ -131,14 +131,15 @@ def transform_file(
     with alone(copies.out, FilterJob.hidden(copies.out, "rows")):
         copies.check_absent()
         file = copies.fetch()
-        vectors = open_vectors(file, kind, column)
-        if vectors.missing:
-            _refuse_missing(vectors, nan)
-        if vectors.rows == 0:
-            raise VectorFileError(f"{origin} is empty: it holds no vectors")
-        check_width(str(origin), vectors.width, vector_filter)
-        job = FilterJob(vectors, vector_filter, settings, copies.out, [identity(file), column])
-        return _finish(job, vectors, kind, copies)
+        with copies.named(file):
+            vectors = open_vectors(file, kind, column)
+            if vectors.missing:
+                _refuse_missing(vectors, nan)
+            if vectors.rows == 0:
+                raise VectorFileError(f"{origin} is empty: it holds no vectors")
+            check_width(str(origin), vectors.width, vector_filter)
+            job = FilterJob(vectors, vector_filter, settings, copies.out, [identity(file), column])
+            return _finish(job, vectors, kind, copies)
 
 
 def _refuse_missing(vectors: VectorFormat, nan: NanPolicy) -> None:

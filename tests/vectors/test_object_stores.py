@@ -10,7 +10,13 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("moto", reason="moto, which stands for S3, is missing: see the Makefile")
 import pyarrow.parquet as pq  # noqa: E402
 
-from st_embfilter.errors import MisuseError, OutputExistsError, StoreError  # noqa: E402
+from st_embfilter.errors import (  # noqa: E402
+    MisuseError,
+    NonFiniteError,
+    OutputExistsError,
+    StoreError,
+    VectorFileError,
+)
 from st_embfilter.stores import Place, work_folder  # noqa: E402
 from st_embfilter.vectors.job import FilterJob  # noqa: E402
 from st_embfilter.vectors.transform import transform_file  # noqa: E402
@@ -107,6 +113,16 @@ def test_another_input_is_fetched_anew(local: Path, s3: S3, cache: Path) -> None
     transform_file(local / "raw.parquet", FILTER, local / "new.parquet")
     assert Place.of(out).read() == (local / "new.parquet").read_bytes()
     assert not list(cache.iterdir())
+
+
+def test_errors_name_the_object(local: Path, s3: S3, cache: Path) -> None:
+    raw, out = f"{s3.put(local, 'in')}/raw.npy", f"s3://{BUCKET}/out.npy"
+    with pytest.raises(NonFiniteError, match=f"^{raw}: 1 of 50 rows hold NaN"):
+        transform_file(raw, FILTER, out)
+    (local / "raw.npy").write_bytes(b"no array")
+    s3.put(local, "in")
+    with pytest.raises(VectorFileError, match=f"^{raw} can't be read"):
+        transform_file(raw, FILTER, out)
 
 
 def test_lance_is_refused(tmp_path: Path) -> None:
