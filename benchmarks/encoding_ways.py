@@ -11,6 +11,7 @@ from st_embfilter.encoding.batches import shared_length
 from st_embfilter.encoding.loading import load_model
 from st_embfilter.encoding.packed_weights import pack_weights
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
+from st_embfilter.encoding.probes import relative_difference
 
 BATCH = 32
 
@@ -30,8 +31,7 @@ def encode_as_reference(model: SentenceTransformer, texts: list[str]) -> np.ndar
 
 def distance(found: np.ndarray, expected: np.ndarray) -> float:
     """The largest, in lengths of the expected embedding."""
-    gaps = np.linalg.norm(found - expected, axis=1)
-    return float((gaps / np.linalg.norm(expected, axis=1)).max())
+    return relative_difference(torch.from_numpy(found), torch.from_numpy(expected))
 
 
 def encoder_of(artifact: str | Path, dtype: torch.dtype) -> PrefixEncoder:
