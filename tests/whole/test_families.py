@@ -16,7 +16,9 @@ from sentence_transformers import SentenceTransformer
 
 from st_embfilter import Unembedding, build_model, save_pretrained
 from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
+from st_embfilter.encoding.packed_weights import pack_weights
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
+from st_embfilter.encoding.probes import PROBE_TOLERANCE
 from support.comparing import relative
 from support.families import FAMILIES, MULTIMODAL, TEXTS, head_inputs, save_tiny
 from support.paths import ROOT
@@ -80,7 +82,10 @@ def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> No
     sooner = encoder.encode(TEXTS)
 
     path = save_pretrained(model, tmp_path / "artifact")
-    plain = SentenceTransformer(str(path), device="cpu").encode(TEXTS)
+    loaded = SentenceTransformer(str(path), device="cpu")
+    plain = loaded.encode(TEXTS)
+    pack_weights(loaded)
+    packed = PrefixEncoder(loaded).encode(TEXTS)
 
     differences = (
         relative(alone, read),
@@ -101,5 +106,6 @@ def test_family(family: str, tmp_path: Path, table: list[tuple[str, ...]]) -> No
     )
     assert to_head == 0
     assert max(differences) <= 1e-5
+    assert relative(packed, plain) <= PROBE_TOLERANCE["float32"]
     # Nothing above would show if all texts had one embedding.
     assert relative(alone[1:], alone[:-1]) > 0.1
