@@ -2,11 +2,13 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from st_embfilter.encoding import prefix_encoder
 from st_embfilter.encoding.batches import shared_length
 from st_embfilter.encoding.loading import load_model
 from st_embfilter.encoding.packed_weights import pack_weights
@@ -39,6 +41,12 @@ def encoder_of(artifact: str | Path, dtype: torch.dtype) -> PrefixEncoder:
     model = load_model(artifact, device="cpu", dtype=dtype)
     pack_weights(model)
     return PrefixEncoder(model)
+
+
+def encode_anew(encoder: PrefixEncoder, texts: list[str]) -> np.ndarray:
+    """The prompt is computed anew for every text, all else is as before."""
+    with patch.object(prefix_encoder, "shared_length", return_value=0):
+        return encoder.encode(texts)
 
 
 def count_tokens(encoder: PrefixEncoder, texts: list[str]) -> tuple[int, int]:

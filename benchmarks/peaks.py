@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 
 Result = TypeVar("Result")
+# Large enough for the best rate of a few cores.
+SQUARE = 3072
 
 
 def seconds(task: Callable[[], object], device: str, rounds: int = 2) -> float:

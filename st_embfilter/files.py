@@ -37,9 +37,9 @@ def atomic_output(path: str | Path, *, folder: bool = False) -> Iterator[Path]:
         OutputWriteError: If writing failed: no space, no permission.
     """
     path = Path(path).absolute()
+    check_absent(path)
     partial = path.with_name(f".{path.name}.partial")
     with alone(path, partial):
-        check_absent(path)
         try:
             with writing(path):
                 remove(partial)

@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from encoding_ways import count_tokens, distance, encode_as_reference, operations_a_token
+from encoding_ways import (
+    count_tokens,
+    distance,
+    encode_anew,
+    encode_as_reference,
+    operations_a_token,
+)
 from made_texts import WORDS
 from peaks import bandwidth, matrix_rate, once, seconds
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -15,7 +20,6 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from st_embfilter import build_model, save_pretrained
-from st_embfilter.encoding import prefix_encoder
 from st_embfilter.encoding.loading import load_model
 from st_embfilter.encoding.prefix_encoder import PrefixEncoder
 from st_embfilter.pipeline.prompts import PROMPTS
@@ -67,7 +71,7 @@ def compare_encoding(
             tokens,
         ),
         "the reference's way": (lambda: encode_as_reference(model, texts), tokens),
-        "encode, the prompt anew": (lambda: _anew(encoder, texts), tokens),
+        "encode, the prompt anew": (lambda: encode_anew(encoder, texts), tokens),
         **{
             f"encode --batch-size {size}": (
                 lambda size=size: encoder.encode(texts, batch_size=size),
@@ -94,12 +98,6 @@ def compare_encoding(
         )
     first = lines[0]["texts/s"]
     return [{**line, "of sentence-transformers": line["texts/s"] / first} for line in lines]
-
-
-def _anew(encoder: PrefixEncoder, texts: list[str]) -> np.ndarray:
-    """The prompt is computed anew for every text, all else is as before."""
-    with patch.object(prefix_encoder, "shared_length", return_value=0):
-        return encoder.encode(texts)
 
 
 def compiled(artifact: str, words: int, count: int, device: str) -> dict[str, Any]:

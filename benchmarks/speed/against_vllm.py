@@ -24,9 +24,8 @@ from data_sets import read_tasks, unique_texts
 from encoding_ways import count_tokens, encoder_of, operations_a_token
 from machine import describe_machine
 from made_texts import made_texts
-from peaks import matrix_rate
+from peaks import SQUARE, matrix_rate
 
-SQUARE = 3072
 WORKER = Path(__file__).with_name("vllm_worker.py")
 
 

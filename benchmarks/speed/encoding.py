@@ -40,13 +40,12 @@ from encoding_ways import (
 )
 from machine import describe_machine
 from made_texts import made_texts
-from peaks import matrix_rate
+from peaks import SQUARE, matrix_rate
 from sentence_transformers import SentenceTransformer
 
 from st_embfilter.encoding.loading import load_model
 
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16")
-SQUARE = 3072
 
 
 def seconds(task: Callable[[], object]) -> float:

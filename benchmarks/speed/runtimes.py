@@ -12,12 +12,10 @@ that way too. int8: matrices and what they are multiplied with, quantized by ONN
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 sys.path.append(str(Path(__file__).parents[1]))  # the folders share what benchmarks/ has
 
@@ -26,21 +24,20 @@ import onnxruntime
 import openvino
 import torch
 from data_sets import read_tasks, sts_score
-from encoding_ways import distance, encoder_of
+from encoding_ways import BATCH, distance, encode_anew, encoder_of
 from machine import describe_machine
 from onnxruntime.quantization import quantize_dynamic
+from peaks import once
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.nn.utils.rnn import pad_sequence
 
-from st_embfilter.encoding import prefix_encoder
-from st_embfilter.encoding.batches import batches
+from st_embfilter.artifact.graphs import onnx_runner
+from st_embfilter.encoding.batches import batches, padded
 from st_embfilter.encoding.loading import load_model
-from st_embfilter.encoding.prefix_encoder import PrefixEncoder
+from st_embfilter.encoding.prefix_encoder import SPARE_TOKENS, TOKENS_A_TEXT, PrefixEncoder
 
 TASK = "STS16"
-BATCH_TOKENS, SPARE_TOKENS = 512, 32
 ROUNDS = 3
 # Ids and mask in, hidden states out.
 Graph = Callable[[dict[str, np.ndarray]], np.ndarray]
@@ -51,31 +48,20 @@ def in_openvino(path: Path, precision: str) -> Graph:
     return lambda features: np.asarray(graph(features)[0])
 
 
-def in_onnxruntime(path: Path) -> Graph:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda features: np.asarray(session.run(None, features)[0])
-
-
 def encode_with_graph(model: SentenceTransformer, graph: Graph, texts: list[str]) -> np.ndarray:
     """The last token's state through the filter, batches in the order of their lengths."""
     encoder = PrefixEncoder(model)
     rows = encoder._tokenize([f"{encoder.front(None)}{text}" for text in texts])
     order = sorted(range(len(rows)), key=lambda row: len(rows[row]), reverse=True)
     pooled = torch.empty(len(rows), model[2].in_features)
-    for batch in batches(order, rows, 0, BATCH_TOKENS, SPARE_TOKENS):
-        ids = pad_sequence([rows[row].ids for row in batch], batch_first=True)
-        mask = pad_sequence([torch.ones_like(rows[row].ids) for row in batch], batch_first=True)
+    for batch in batches(order, rows, 0, BATCH * TOKENS_A_TEXT, SPARE_TOKENS):
+        ids = padded([rows[row].ids for row in batch])
+        mask = padded([torch.ones_like(rows[row].ids) for row in batch])
         states = graph({"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         last = mask.sum(dim=1) - 1
         pooled[batch] = torch.from_numpy(states)[torch.arange(len(batch)), last]
     filtered: Tensor = model[2]({"sentence_embedding": pooled})["sentence_embedding"]
     return filtered.detach().numpy()
-
-
-def encode_anew(encoder: PrefixEncoder, texts: list[str]) -> np.ndarray:
-    """The prompt is computed anew for every text, all else is as before."""
-    with patch.object(prefix_encoder, "shared_length", return_value=0):
-        return encoder.encode(texts)
 
 
 def ways(artifact: Path, work: Path) -> Iterator[tuple[str, Callable[[list[str]], np.ndarray]]]:
@@ -87,8 +73,8 @@ def ways(artifact: Path, work: Path) -> Iterator[tuple[str, Callable[[list[str]]
         yield f"`encode`, {name}, the prompt anew", partial(encode_anew, encoder)
     model = load_model(artifact, device="cpu", dtype=torch.float32)
     graphs: list[tuple[str, Callable[[], Any]]] = [
-        ("ONNX Runtime, float32", lambda: in_onnxruntime(artifact / "onnx" / "model.onnx")),
-        ("ONNX Runtime, int8", lambda: in_onnxruntime(quantized(artifact, work))),
+        ("ONNX Runtime, float32", lambda: onnx_runner(artifact / "onnx" / "model.onnx")),
+        ("ONNX Runtime, int8", lambda: onnx_runner(quantized(artifact, work))),
         *(
             (
                 f"OpenVINO, {precision}",
@@ -126,18 +112,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for name, way in ways(arguments.artifact, Path(work)):
             found = way(texts)
-            rounds = [(timed(ours, texts), timed(way, texts)) for _ in range(ROUNDS)]
+            rounds = [
+                [once(partial(task, texts), "cpu")[1] for task in (ours, way)]
+                for _ in range(ROUNDS)
+            ]
             base, spent = (min(taken) for taken in zip(*rounds, strict=True))
             unit = normalize(torch.from_numpy(found)).numpy()
             score = sts_score(unit[: len(left)], unit[len(left) :], gold)
             cells = f"{base / spent:.2f} | {score:.2f} | {distance(found, expected):.0e}"
             print(f"| {name} | {len(texts) / spent:.1f} | {cells} |", flush=True)
-
-
-def timed(way: Callable[[list[str]], np.ndarray], texts: list[str]) -> float:
-    start = time.perf_counter()
-    way(texts)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -41,8 +41,12 @@ class LocalCopies:
         self.folder = work_folder(source, out)
         self.out = Path(out.path) if out.is_local else self.folder / out.name
 
-    def check_absent(self) -> None:
-        """Raise :class:`OutputExistsError` if the output exists where it belongs."""
+    def begin(self) -> None:
+        """Remove an output here that the store didn't take.
+
+        Raises:
+            OutputExistsError: If the output exists where it belongs.
+        """
         self.place.check_absent()
         if not self.place.is_local:
             # One that the store didn't take is made again of the filtered rows.

@@ -129,7 +129,7 @@ def transform_file(
     copies = LocalCopies(origin, place)
     vector_filter = as_filter(vector_filter, dims)
     with alone(copies.out, FilterJob.hidden(copies.out, "rows")):
-        copies.check_absent()
+        copies.begin()
         file = copies.fetch()
         with copies.named(file):
             vectors = open_vectors(file, kind, column)
