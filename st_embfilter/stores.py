@@ -169,14 +169,13 @@ class Place:
             except FileNotFoundError:
                 return None
 
-    def version(self, file: "pa.NativeFile", info: "pa.fs.FileInfo | None" = None) -> str:
-        """What tells its content from an earlier one's: size, time, and ETag where it has one.
+    def version(self, info: "pa.fs.FileInfo", file: "pa.NativeFile | None" = None) -> str:
+        """What tells its content from an earlier one's: size and time, and ETag where it has one.
 
         Args:
-            file: The file, opened.
-            info: What a listing said of it, if there was one.
+            info: What a listing says of it, or :meth:`info`.
+            file: The file, opened, which has its ETag.
         """
-        info = info or self.info()
         with store_errors(self):
             files, path = self._opened()
             if self.is_local:
@@ -184,7 +183,8 @@ class Place:
             if is_fsspec(files):
                 return str(files.handler.fs.ukey(path))
             # An object's own headers have whole seconds; some stores' listings have more.
-            return f"{info.size} {info.mtime_ns // 10**9} {_etag(file)}"
+            known = f"{info.size} {info.mtime_ns // 10**9}"
+            return f"{known} {_etag(file)}" if file else known
 
     @contextmanager
     def putting(self) -> Iterator[Path]:

@@ -59,11 +59,12 @@ def test_nothing_is_put_when_writing_fails(folder: Place) -> None:
 def test_a_version_tells_contents_apart(folder: Place) -> None:
     place = folder.inside("a")
     place.write(b"one")
-    before = place.version(place.open())
-    assert place.version(place.open(), folder.files()["a"]) == before
+    before = place.version(place.info(), place.open())
+    assert place.version(folder.files()["a"], place.open()) == before
+    assert place.version(folder.files()["a"]) == place.version(place.info())
     place.write(b"two")
     # Of the same size, and perhaps in the same second.
-    assert place.version(place.open()) != before
+    assert place.version(place.info(), place.open()) != before
 
 
 def test_a_version_takes_no_request_of_its_own(s3: S3) -> None:
@@ -71,7 +72,9 @@ def test_a_version_takes_no_request_of_its_own(s3: S3) -> None:
     place.write(b"one")
     info = place.info()
     s3.requests.clear()
-    place.version(place.open(), info)
+    place.version(info, place.open())
+    assert s3.requests == ["HEAD a"]
+    place.version(info)
     assert s3.requests == ["HEAD a"]
 
 

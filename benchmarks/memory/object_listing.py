@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from machine import describe_machine, status
 
 from st_embfilter.cluster.output import Output
-from st_embfilter.cluster.parts import UNFINISHED, cut
+from st_embfilter.cluster.parts import UNFINISHED
+from st_embfilter.cluster.planning import cut
 from st_embfilter.stores import Place
 
 PAGE = 1000
@@ -137,7 +138,7 @@ def main() -> None:
     for name, step in (
         ("list a corpus", list_corpus),
         ("look at an output that was left", look_at_output),
-        ("plan: look into each file of a corpus", plan_corpus),
+        ("cut a corpus into parts", plan_corpus),
     ):
         Objects.requests = 0
         # Each in a process of its own, which has no memory from before.

@@ -5,12 +5,15 @@ Which engine has the parts written, and by how many workers, is not known here.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from st_embfilter.cluster.joined_table import AT_ONCE, JoinedTable
 from st_embfilter.cluster.parts import MANIFEST, PART_NAME, UNFINISHED, Part
 from st_embfilter.errors import ClusterError, OutputExistsError, OutputWriteError, StoreError
 from st_embfilter.files import writing
+from st_embfilter.row_blocks import in_order
 from st_embfilter.stores import PARTIAL, Place
 from st_embfilter.vectors.parquet_file import ParquetTable
 
@@ -21,8 +24,8 @@ KEPT = ". The parts that are done are kept: the same command goes on there"
 
 TAKEN = "{}: another run has ended this output meanwhile, or taken it for another command"
 
-# What a worker does with a part: from its file to the rows that are written.
-Convert = Callable[[ParquetTable, Part], "pa.RecordBatchReader"]
+# What a worker does with a part: from its file, or files, to the rows that are written.
+Convert = Callable[[ParquetTable | JoinedTable, Part], "pa.RecordBatchReader"]
 
 
 class Output:
@@ -82,8 +85,8 @@ class Output:
         with writing(self.place):
             self.unfinished.write(json.dumps(content, indent=1).encode())
 
-    def write(self, part: Part, convert: Convert) -> None:
-        """Make a part, unless it is there.
+    def write(self, part: Part, convert: Convert) -> int:
+        """Make a part, unless it is there, and say how many rows were written.
 
         Raises:
             EmbFilterError: What ``convert`` raises.
@@ -95,19 +98,22 @@ class Output:
         target = self.place.inside(part.name)
         try:
             if target.exists():
-                return
+                return 0
             with writing(target, KEPT), target.putting() as file:
                 table = part.table()
                 table.write(file, convert(table, part))
                 # What was read is a mixture, if the file was written to meanwhile.
-                part.opened()
+                part.check_unchanged()
+                rows = ParquetTable(file).rows
                 # And another command may write here by now, or somebody read.
                 if not (self._is_ours() or target.exists()):
                     raise ClusterError(TAKEN.format(self.place))
+            return rows
         except OutputWriteError:
             # Another run of the command may have been sooner, and have cleared up.
             if not target.exists():
                 raise
+            return 0
         except StoreError as error:
             raise StoreError(f"{error}{KEPT}") from error
 
@@ -128,10 +134,13 @@ class Output:
                 f"{self.place}: {len(missing)} of {len(parts)} parts are not here, as "
                 f"{missing[0]}, though workers wrote them: all machines must share that folder"
             )
+        counting = (partial(self._rows, part) for part in parts)
+        rows = list(in_order(counting, AT_ONCE, 4 * AT_ONCE))
+        counted = [replace(part, rows=of_part) for part, of_part in zip(parts, rows, strict=True)]
         manifest = {
             **facts,
-            "rows": sum(part.rows for part in parts),
-            "parts": [asdict(part) for part in parts],
+            "rows": sum(rows),
+            "parts": [asdict(part) for part in counted],
         }
         content = json.dumps(manifest, indent=1).encode()
         # Another run of the command may have been sooner.
@@ -143,7 +152,15 @@ class Output:
                     self.place.inside(name).delete()
             self.manifest.write(content)
             self.unfinished.delete()
-        return manifest
+        return json.loads(content)  # type: ignore[no-any-return]
+
+    def _rows(self, part: Part) -> int:
+        """How many rows a part has that is there."""
+        if part.rows is not None:
+            return part.rows
+        place = self.place.inside(part.name)
+        with place.open() as file:
+            return ParquetTable(str(place), file).rows
 
     def _is_ours(self) -> bool:
         """Whether the folder is not whole, and this command's."""

@@ -11,7 +11,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ try:
     import ray.data
 
     from st_embfilter.cluster.output import Output
-    from st_embfilter.cluster.parts import Part, cut
+    from st_embfilter.cluster.parts import Part
+    from st_embfilter.cluster.planning import cut
     from st_embfilter.cluster.tasks import DTYPES, Encoding, Filtering
     from st_embfilter.cluster.workers import Workers, connected, room
     from st_embfilter.encoding.checks import tell_cut
@@ -186,31 +186,30 @@ class PartWriter:
 
         An error is a row as well: Ray Data makes pages of an exception, in which ours is lost.
         """
-        part = Part(**row)
+        part: Part = row["part"]
         try:
             if ray.get(self.tries.begin.remote(part.name)) > TRIES:
                 raise ClusterError(
-                    f"{TRIES} workers ended at {part.rows} rows of {part.source} from row "
-                    f"{part.first} on, for want of memory perhaps: the same command goes on there, "
-                    f"with fewer workers or a smaller batch size"
+                    f"{TRIES} workers ended at {part}, for want of memory perhaps: the same "
+                    f"command goes on there, with fewer workers or a smaller batch size"
                 )
-            self.output.write(part, self.task.convert)
+            rows = self.output.write(part, self.task.convert)
         except EmbFilterError as error:
-            return failure(part, type(error).__name__, str(error))
+            return failure(type(error).__name__, str(error))
         except Exception as error:
-            logger.exception("rows from %d on of %s", part.first, part.source)
+            logger.exception("%s", part)
             message = (
-                f"{type(error).__name__}: {error} (at {part.rows} rows of {part.source} from row "
-                f"{part.first} on; Ray's logs show where). The parts that are done are kept"
+                f"{type(error).__name__}: {error} (at {part}; Ray's logs show where). The parts "
+                f"that are done are kept"
             )
-            return failure(part, "ClusterError", message)
+            return failure("ClusterError", message)
         cut, self.told = self.task.cut - self.told, self.task.cut
-        return {"rows": part.rows, "cut": cut, "error": "", "message": ""}
+        return {"rows": rows, "cut": cut, "error": "", "message": ""}
 
 
-def failure(part: Part, error: str, message: str) -> dict[str, Any]:
+def failure(error: str, message: str) -> dict[str, Any]:
     """The row of a part that couldn't be written."""
-    return {"rows": part.rows, "cut": 0, "error": error, "message": message}
+    return {"rows": 0, "cut": 0, "error": error, "message": message}
 
 
 def run(
@@ -231,16 +230,17 @@ def run(
     facts = {"source": str(corpus), **task.facts()}
     output.begin(facts)
     left = [part for part in parts if part.name not in done]
-    total = sum(part.rows for part in parts)
-    ready = total - sum(part.rows for part in left)
-    too_long = 0
-    with tqdm(total=total, initial=ready, desc=task.verb, unit="row") as bar:
+    rows = too_long = 0
+    ready = len(parts) - len(left)
+    with tqdm(total=len(parts), initial=ready, desc=task.verb, unit="part") as bar:
         if left:
             with connected(workers.address) as own:
                 for row in _written(left, task, output, workers, own):
-                    bar.update(row["rows"])
+                    rows += row["rows"]
                     too_long += row["cut"]
-    tell_cut(too_long, total - ready)
+                    bar.set_postfix_str(f"{rows:,} rows", refresh=False)
+                    bar.update()
+    tell_cut(too_long, rows)
     return output.publish(parts, facts)
 
 
@@ -261,7 +261,7 @@ def _written(
     wanted = room(workers) if own or not workers.count else workers.count
     tries = ray.remote(num_cpus=0)(Tries).remote()
     dataset = ray.data.from_items(
-        [asdict(part) for part in parts], override_num_blocks=min(len(parts), MOST_BLOCKS)
+        [{"part": part} for part in parts], override_num_blocks=min(len(parts), MOST_BLOCKS)
     ).map(
         PartWriter,  # type: ignore[arg-type]
         fn_constructor_args=(task, output, tries),

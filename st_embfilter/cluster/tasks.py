@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from st_embfilter._version import __version__
-from st_embfilter.cluster.parts import Part, rows_of_part
+from st_embfilter.cluster.joined_table import JoinedTable
+from st_embfilter.cluster.parts import Part, origin, rows_of_part
 from st_embfilter.errors import DataError, MisuseError, NonFiniteError
 from st_embfilter.vectors.parquet_file import ParquetTable
 from st_embfilter.vectors.transform import check_width
@@ -108,32 +109,38 @@ class Encoding:
         """How many texts this worker has cut at the model's limit."""
         return self.encoder.cut
 
-    def convert(self, table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
+    def convert(self, table: ParquetTable | JoinedTable, part: Part) -> "pa.RecordBatchReader":
         """A part's rows, as they are written.
 
         Raises:
-            DataError: If a text is null.
+            MisuseError: If the columns aren't right.
+            DataError: If a text is null, or has no token.
             SourceNotFoundError: If the model can't be loaded; as ``load_model``.
         """
         import pyarrow as pa
 
         from st_embfilter.encoding.checks import check_texts
 
-        rows = pa.Table.from_batches(rows_of_part(table, part, part.rows), table.schema)
+        def where(row: int) -> str:
+            path, number = origin(table, part, row)
+            return f"row {number} (from 0) of {path}"
+
+        self.check(part.source, table.schema)
+        rows = pa.Table.from_batches(rows_of_part(table, part, table.rows), table.schema)
         texts = rows.column(self.column).to_pylist()
         if None in texts:
             raise DataError(
-                f"{part.source}: row {part.first + texts.index(None)} (from 0) has no text, its "
-                f"{self.column} is null: leave such rows out, or give them an empty text"
+                f"{where(texts.index(None))} has no text, its {self.column} is null: leave such "
+                f"rows out, or give them an empty text"
             )
-        front = self.encoder.front(self.prompt_name)
-        check_texts(self.encoder.model, texts, front, part.first)
+        check_texts(self.encoder.model, texts, self.encoder.front(self.prompt_name), where)
+        # Of no text there is no embedding, whose width is wanted.
         vectors = self.encoder.encode(
-            texts,
+            texts or ["a text"],
             batch_size=self.batch_size,
             normalize_embeddings=self.normalize,
             prompt_name=self.prompt_name,
-        )
+        )[: len(texts)]
         values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         rows = rows.append_column(EMBEDDING, values).combine_chunks()
         return rows.cast(_described(rows.schema, self.facts())).to_reader()
@@ -170,45 +177,43 @@ class Filtering:
         """Raise :class:`MisuseError` if a file's columns aren't right."""
         choose_column(path, schema, self.column)
 
-    def convert(self, table: ParquetTable, part: Part) -> "pa.RecordBatchReader":
+    def convert(self, table: ParquetTable | JoinedTable, part: Part) -> "pa.RecordBatchReader":
         """A part's rows, as they are written.
 
         Raises:
+            MisuseError: If the columns aren't right.
             WidthError: If its vectors are of another width than the filter takes.
             NonFiniteError: If a vector holds NaN or infinity, or is null; while rows are read.
         """
         import pyarrow as pa
 
-        path = part.source
-        vectors = ArrowVectors(path, table, self.column)
-        check_width(path, vectors.width, self.filter)
+        vectors = ArrowVectors(part.source, table, self.column)
+        check_width(part.source, vectors.width, self.filter)
         kind = resized(vectors.field.type, pa.float32(), self.filter.dimensions)
         position = table.schema.get_field_index(self.column)
         schema = table.schema.set(position, vectors.field.with_type(kind))
         schema = _described(schema, self.facts())
 
         def batches() -> "Iterator[pa.RecordBatch]":
-            first = part.first
+            first = 0
             for batch in rows_of_part(table, part, max(1, WRITE_BYTES // (4 * vectors.width))):
-                raw = vectors.vectors(batch.column(position), first)
-                rows = self.rows(raw, path, first)
+                raw = vectors.vectors(batch.column(position), part.first + first)
+                bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+                if len(bad):
+                    path, row = origin(table, part, first + int(bad[0]))
+                    raise NonFiniteError(
+                        f"{path}: the vector in row {row} (from 0) is null, or holds NaN or "
+                        f"infinity, as do {len(bad) - 1} more near it: leave such rows out"
+                    )
+                rows = self.filter.apply(raw)
+                if self.normalize:
+                    rows = normalized(rows)
                 columns = batch.columns
                 columns[position] = as_lists(rows.ravel(), kind, len(rows))
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
                 first += len(rows)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
-
-    def rows(self, raw: np.ndarray, path: str, first: int) -> np.ndarray:
-        """Vectors through the filter."""
-        bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
-        if len(bad):
-            raise NonFiniteError(
-                f"{path}: the vector in row {first + bad[0]} (from 0) is null, or holds NaN or "
-                f"infinity, as do {len(bad) - 1} more near it: leave such rows out"
-            )
-        rows = self.filter.apply(raw)
-        return normalized(rows) if self.normalize else rows
 
 
 def _described(schema: "pa.Schema", facts: Mapping[str, Any]) -> "pa.Schema":

@@ -1,7 +1,7 @@
 """What is refused before texts are embedded, and after."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,10 @@ MOST_TOKENS = 10**6
 
 
 def check_texts(
-    model: SentenceTransformer, texts: Sequence[str], front: str, first: int = 0
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    front: str,
+    where: Callable[[int], str] = "row {} (from 0)".format,
 ) -> None:
     """Refuse what can't be embedded.
 
@@ -29,14 +32,14 @@ def check_texts(
         model: The model.
         texts: The texts.
         front: What sentence-transformers puts in front of each.
-        first: The first one's row, for errors.
+        where: Says where the text is that has a number in ``texts``, for errors.
 
     Raises:
         TypeError: If a text is no string.
         DataError: If a text has no token, nor has the prompt: there is nothing to pool.
     """
     blank: dict[str, int] = {}
-    for row, text in enumerate(texts, first):
+    for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"texts are strings, not {type(text).__name__}: {text!r}")
         if not text.strip():
@@ -45,7 +48,7 @@ def check_texts(
         mask = tokenize(model, [f"{front}{text}"]).get("attention_mask")
         if mask is not None and not mask.any():
             raise DataError(
-                f"the text in row {row} (from 0), {text!r}, has no token, and this model's prompt "
+                f"the text in {where(row)}, {text!r}, has no token, and this model's prompt "
                 f"adds none: there is nothing to embed. Leave such texts out"
             )
 

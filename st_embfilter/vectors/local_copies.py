@@ -57,8 +57,9 @@ class LocalCopies:
         if self.source.is_local:
             return Path(self.source.path)
         with self.source.open() as file:
-            version = hashlib.sha256(self.source.version(file).encode()).hexdigest()[:16]
-            copy = self.folder / "in" / version / self.source.name
+            version = self.source.version(self.source.info(), file)
+            digest = hashlib.sha256(version.encode()).hexdigest()[:16]
+            copy = self.folder / "in" / digest / self.source.name
             if not copy.exists():
                 # Of an input that was another one then.
                 shutil.rmtree(self.folder / "in", ignore_errors=True)

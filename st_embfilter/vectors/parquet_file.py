@@ -30,7 +30,8 @@ class ParquetTable:
         with reading(path):
             # The defaults have whole row groups in memory, and some files have only one.
             self.file = pq.ParquetFile(opened or path, pre_buffer=False, buffer_size=size)
-        self.schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
+        self.schema = self.file.schema_arrow
+        self.rows: int = self.file.metadata.num_rows
 
     def batches(self, columns: list[str], first: int, size: int) -> "Iterator[pa.RecordBatch]":
         """See :class:`Table`."""

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -27,12 +28,14 @@ ray = pytest.importorskip("ray")
 pytest.importorskip("moto", reason="moto, which stands for S3, is missing: see the Makefile")
 import pyarrow.parquet as pq  # noqa: E402
 
+from st_embfilter.cluster import planning  # noqa: E402
 from st_embfilter.cluster import run as ray_data  # noqa: E402
 from st_embfilter.cluster.output import Output  # noqa: E402
 from st_embfilter.cluster.parts import MANIFEST, PART_NAME, UNFINISHED, Part  # noqa: E402
 from st_embfilter.cluster.run import Workers, encode_corpus  # noqa: E402
 from st_embfilter.cluster.tasks import Filtering  # noqa: E402
 from st_embfilter.errors import DataError, OutputExistsError, StoreError  # noqa: E402
+from st_embfilter.stores import Place  # noqa: E402
 from support import s3_server  # noqa: E402
 from support.corpora import (  # noqa: E402
     EXPECTED,
@@ -74,9 +77,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
         parts: list[Part], task: Filtering, output: Output, *_: object
     ) -> Iterator[dict[str, int]]:
         with ThreadPoolExecutor(2) as pool:
-            done = pool.map(lambda part: output.write(part, task.convert), parts)
-            for part, _ in zip(parts, done, strict=True):
-                yield {"rows": part.rows, "cut": 0}
+            for rows in pool.map(lambda part: output.write(part, task.convert), parts):
+                yield {"rows": rows, "cut": 0}
 
     monkeypatch.setattr(ray_data, "connected", lambda address: nullcontext(True))
     monkeypatch.setattr(ray_data, "_written", written)
@@ -92,8 +94,10 @@ def cluster(s3_server: S3) -> Iterator[None]:
 OUT = f"s3://{BUCKET}/out"
 
 
-def transform(source: str, out: str = OUT, task: Filtering = TASK) -> dict[str, Any]:
-    return ray_data.run(task, source, out, 16, TWO)
+def transform(
+    source: str, out: str = OUT, task: Filtering = TASK, part_rows: int = 16
+) -> dict[str, Any]:
+    return ray_data.run(task, source, out, part_rows, TWO)
 
 
 def contents(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -129,6 +133,34 @@ def test_equal_to_the_local_run(
     # Each part is put once; whatever its size, that takes no more than so many requests.
     assert sum(bool(PART_NAME.search(put)) for put in puts) == PARTS
     assert sum(counts.values()) <= 20 * PARTS, counts
+
+
+def test_many_small_files(
+    threads: None, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, sample = 60, 4
+    monkeypatch.setattr(planning, "MOST_LOOKED_INTO", files - 1)
+    monkeypatch.setattr(planning, "SAMPLE", sample)
+    monkeypatch.setattr(planning, "JOINED_FILES", 25)
+    (tmp_path / "in").mkdir()
+    for number in range(files):
+        pq.write_table(vectors_table(2 * number, 2), tmp_path / "in" / f"{number:03}.parquet")
+    source = s3.put(tmp_path / "in", "in")
+    s3.requests.clear()
+    parts = planning.cut(Place.of(source), 1000, TASK.check, "job")
+    assert [len(part.files) for part in parts] == [25, 25, 10]
+    # A listing, and two for each that is looked into.
+    assert sum(s3.counts().values()) <= 3 + 2 * sample
+    s3.requests.clear()
+    s3.fail("GET in/03", s3_server.cut_off, 2)
+    s3.fail("HEAD in/05", s3_server.FAILED, 2)
+    manifest = transform(source, part_rows=1000)
+    assert manifest["rows"] == 2 * files
+    reads = Counter(request for request in s3.requests if " in/" in request)
+    # Opened, read at once, and looked at again; two and two were answered by faults.
+    assert reads.total() <= 3 * files + 2 * sample + 4
+    transform(str(tmp_path / "in"), str(tmp_path / "out"), part_rows=1000)
+    assert contents(s3.objects("out")) == contents(files_of(tmp_path / "out"))
 
 
 def test_faults_that_pass(threads: None, source: str, s3: S3) -> None:

@@ -9,7 +9,8 @@ pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
 
 from st_embfilter.cluster.output import Output  # noqa: E402
-from st_embfilter.cluster.parts import MANIFEST, UNFINISHED, Part, cut  # noqa: E402
+from st_embfilter.cluster.parts import MANIFEST, UNFINISHED, Part  # noqa: E402
+from st_embfilter.cluster.planning import cut  # noqa: E402
 from st_embfilter.errors import (  # noqa: E402
     ClusterError,
     DataError,

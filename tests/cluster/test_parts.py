@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
 
-from st_embfilter.cluster.parts import MANIFEST, UNFINISHED, Part, cut, row_ranges  # noqa: E402
+from st_embfilter.cluster.joined_table import JoinedTable  # noqa: E402
+from st_embfilter.cluster.parts import MANIFEST, UNFINISHED, Part  # noqa: E402
+from st_embfilter.cluster.planning import cut, row_ranges  # noqa: E402
 from st_embfilter.cluster.tasks import Encoding, Filtering  # noqa: E402
 from st_embfilter.errors import (  # noqa: E402
     DataError,
@@ -49,7 +51,7 @@ def test_a_row_without_text(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": ["a", "b", "c", None, "d"]}), path, row_group_size=2)
     part = parts_of(path, 2, encoding())[1]
-    with pytest.raises(DataError, match=r"in\.parquet: row 3 \(from 0\) has no text"):
+    with pytest.raises(DataError, match=r"row 3 \(from 0\) of .*in\.parquet has no text"):
         encoding().convert(part.table(), part)
 
 
@@ -70,7 +72,7 @@ def test_columns_of_texts(
         parts_of(tmp_path / "in.parquet", 8, encoding())
 
 
-def first(path: Path) -> tuple[ParquetTable, Part]:
+def first(path: Path) -> tuple[ParquetTable | JoinedTable, Part]:
     part = parts_of(path)[0]
     return part.table(), part
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from st_embfilter.cluster import run as ray_data  # noqa: E402
 from st_embfilter.cluster.output import Output  # noqa: E402
-from st_embfilter.cluster.parts import MANIFEST, UNFINISHED, Part, cut  # noqa: E402
+from st_embfilter.cluster.parts import MANIFEST, UNFINISHED, Part  # noqa: E402
+from st_embfilter.cluster.planning import cut  # noqa: E402
 from st_embfilter.cluster.run import Workers, encode_corpus, transform_corpus  # noqa: E402
 from st_embfilter.cluster.tasks import Encoding, Filtering  # noqa: E402
 from st_embfilter.commands import cluster as cluster_commands  # noqa: E402
@@ -212,14 +213,14 @@ def test_a_part_that_no_worker_survives_is_given_up(
     # What is left of workers that were killed is that they had begun.
     for _ in range(ray_data.TRIES):
         ray.get(tries.begin.remote(part.name))
-    row = worker(asdict(part))
+    row = worker({"part": part})
     assert row["error"] == "ClusterError"
     assert (
         f"{ray_data.TRIES} workers ended at 16 rows of {part.source} from row 16" in row["message"]
     )
     # Another run tries again.
     tries = ray.remote(num_cpus=0)(ray_data.Tries).remote()
-    assert ray_data.PartWriter(TASK, output, tries)(asdict(part))["rows"] == 16
+    assert ray_data.PartWriter(TASK, output, tries)({"part": part})["rows"] == 16
 
 
 class Failing(Filtering):
