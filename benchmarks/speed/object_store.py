@@ -1,6 +1,6 @@
 """A corpus in S3, filtered into S3 by two of Ray's workers: undisturbed, with faults, killed.
 
-    python benchmarks/speed/object_store.py MODEL [--rows 2000] [--part-rows 100]
+    python benchmarks/speed/object_store.py MODEL [--files 4] [--rows 2000] [--part-rows 100]
 
 MODEL is an artifact. S3 is moto's, on this machine: what is shown is not its speed, but what is
 there in the end and how many requests that took. The local run is what all are held against.
@@ -33,7 +33,6 @@ from support import s3_server
 from support.corpora import files_of, vectors_table
 from support.s3_server import BUCKET, S3, serve_s3
 
-FILES = 4
 PUT_PART = r"PUT out/.*parquet"
 
 
@@ -41,6 +40,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
+    parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--part-rows", type=int, default=100)
     arguments = parser.parse_args()
@@ -56,10 +56,11 @@ def main() -> None:
     command += ["--column", "vector", "--workers", "2", "--part-rows", str(arguments.part_rows)]
     with serve_s3() as s3, tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder, "in")
-        make_corpus(corpus, arguments.rows, VectorFilter.from_artifact(arguments.model).width)
+        width = VectorFilter.from_artifact(arguments.model).width
+        make_corpus(corpus, arguments.files, arguments.rows // arguments.files, width)
         start([*command, str(corpus), "--out", str(Path(folder, "out"))]).wait()
         expected = contents(files_of(Path(folder, "out")))
-        print(f"{describe_machine()}\n{arguments.rows} rows, {len(expected)} parts\n")
+        print(f"{describe_machine()}\n{arguments.files} files, {len(expected)} parts\n")
         print(
             "| run | rows out | twice | objects | requests | parts put again | as the local run |"
         )
@@ -72,11 +73,11 @@ def main() -> None:
             print(f"| {run.__name__.replace('_', ' ')} | {shown(s3, expected)} |")
 
 
-def make_corpus(folder: Path, rows: int, width: int) -> None:
+def make_corpus(folder: Path, files: int, rows: int, width: int) -> None:
     """Files of vectors with row groups of 50."""
     folder.mkdir()
-    for number in range(FILES):
-        table = vectors_table(number * rows // FILES, rows // FILES, width)
+    for number in range(files):
+        table = vectors_table(number * rows, rows, width)
         pq.write_table(table, folder / f"{number}.parquet", row_group_size=50)
 
 
