@@ -28,7 +28,7 @@ BATCH_SIZES = (8, 32, 128)
 END = "<|endoftext|>"
 
 
-def save_artifact(settings: dict[str, Any], folder: Path, device: str) -> str:
+def save_artifact(settings: dict[str, Any], folder: Path, device: str) -> None:
     """Of a random language model, with a tokenizer whose tokens are words."""
     torch.manual_seed(0)
     with torch.device(device):
@@ -42,18 +42,18 @@ def save_artifact(settings: dict[str, Any], folder: Path, device: str) -> str:
         folder / "llm"
     )
     built = build_model(folder / "llm", band="edge", ratio=2, device=device)
-    return str(save_pretrained(built, folder / "artifact"))
+    save_pretrained(built, folder / "artifact")
 
 
-def texts_of(words: int, count: int) -> list[str]:
-    """Texts of so many words on average, and up to half as many more or fewer."""
+def texts_of(words: range, count: int) -> list[str]:
+    """Texts of various numbers of words."""
     generator = np.random.default_rng(0)
-    lengths = generator.integers(words - words // 2, words + words // 2 + 1, count)
+    lengths = generator.integers(words.start, words.stop, count)
     return [" ".join(generator.choice(WORDS, length)) for length in lengths]
 
 
 def compare_encoding(
-    artifact: str, dtype: torch.dtype, words: int, count: int, device: str, rate_width: int
+    artifact: str, dtype: torch.dtype, words: range, count: int, device: str, rate_width: int
 ) -> list[dict[str, Any]]:
     """Every way to embed the same texts, a line each."""
     model = load_model(artifact, device=device, dtype=dtype)
@@ -100,16 +100,20 @@ def compare_encoding(
     return [{**line, "of sentence-transformers": line["texts/s"] / first} for line in lines]
 
 
-def compiled(artifact: str, words: int, count: int, device: str) -> dict[str, Any]:
-    """What torch.compile makes of it in bfloat16, without its first calls."""
-    model = load_model(artifact, device=device, dtype=torch.bfloat16)
+def compiled(
+    artifact: str, dtype: torch.dtype, words: range, count: int, device: str
+) -> dict[str, Any]:
+    """What torch.compile makes of it, without its first calls."""
+    model = load_model(artifact, device=device, dtype=dtype)
     texts, encoder = texts_of(words, count), PrefixEncoder(model)
+    tokens, _ = count_tokens(encoder, texts)
     plain = seconds(lambda: encoder.encode(texts), device)
     # On a processor it would take a compiler.
     model[0].auto_model.compile(backend="eager" if device == "cpu" else "inductor", dynamic=True)
     spent = seconds(lambda: encoder.encode(texts), device)
     return {
-        "words a text": words,
+        "dtype": str(dtype).removeprefix("torch."),
+        "tokens a text": round(tokens / count),
         "encode, s": plain,
         "compiled, s": spent,
         "gain": plain / spent,
@@ -119,7 +123,7 @@ def compiled(artifact: str, words: int, count: int, device: str) -> dict[str, An
 
 def compare_to_processor(artifact: str, device: str) -> list[dict[str, Any]]:
     """The card's embeddings, in each dtype, against the processor's in float32."""
-    texts = texts_of(26, 32)
+    texts = texts_of(range(13, 40), 32)
     expected = load_model(artifact, device="cpu", dtype=torch.float32)
     right = expected.encode(texts)
     lines = []

@@ -4,14 +4,16 @@
 
 It needs no language model and no network: a random one of Qwen2.5-0.5B's shape is made, and the
 heads of it and of Llama-3.1-8B. Tables go to standard output and to OUT/tables.md, the figures to
-OUT/figures.json. Without a GPU it says so, and ends. --small runs all of it on the processor, in
-sizes that tell nothing.
+OUT/figures.json; where a table can't be had, the others are. Without a GPU it says so, and ends.
+--small runs all of it on the processor, in sizes that tell nothing.
 """
 
 import argparse
 import json
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,45 +52,64 @@ SMALL = {
     "num_attention_heads": 4,
 }
 LLAMA_8B_HEAD = (128_256, 4_096)
-# Words: with the prompt 26 tokens on average; and so many that every text is cut at 512.
-SHORT, LONG = 15, 1_100
+# Words, which are tokens here: with the prompt 26 of them on average, and 512.
+SHORT, LONG = range(8, 23), range(501, 502)
+FAILED = "failed"
 Table = list[dict[str, Any]]
 
 
-def measure(small: bool) -> dict[str, Table]:
-    """All tables, by their titles."""
+def steps(small: bool, folder: Path) -> dict[str, Callable[[], Table]]:
+    """What makes each table, by the table's title."""
     device = "cpu" if small else "cuda"
-    # Products in float32 are to be of float32, as on the processor.
-    torch.backends.cuda.matmul.allow_tf32 = False
     square = 256 if small else 8_192
-    shape = SMALL if small else QWEN_05B
     heads = [(600, 64)] if small else [(151_936, 896), LLAMA_8B_HEAD]
-    short, long = (8, 2) if small else (2_048, 512)
-    tables: dict[str, Table] = {}
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=6, desc="Measuring") as bar:
+    short, long = (8, 3) if small else (2_048, 512)
+    texts = ((SHORT, short), (LONG, long))
+    artifact = str(folder / "artifact")
+
+    def at_best() -> Table:
         dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
         rates = {f"{dtype}, TFLOP/s": matrix_rate(dtype, device, square) / 1e12 for dtype in dtypes}
-        memory = bandwidth(device, 1 << (20 if small else 32)) / 1e9
-        tables["The card at best"] = [{**rates, "copying, GB/s": memory}]
-        bar.update()
-        tables["The spectrum of W_U"] = [
-            compare_spectrum(*head, device, square // 2) for head in heads
-        ]
-        bar.update()
-        artifact = save_artifact(shape, Path(folder), device)
-        tables["Embeddings against the processor's"] = compare_to_processor(artifact, device)
-        bar.update()
-        tables["Encoding"] = [
+        return [{**rates, "copying, GB/s": bandwidth(device, 1 << (20 if small else 32)) / 1e9}]
+
+    def encoding() -> Table:
+        return [
             line
             for dtype in (torch.bfloat16, torch.float16)
-            for words, count in ((SHORT, short), (LONG, long))
+            for words, count in texts
             for line in compare_encoding(artifact, dtype, words, count, device, square)
         ]
-        bar.update()
-        tables["Encoding, compiled"] = [compiled(artifact, SHORT, short, device)]
-        bar.update()
-        tables["Stored vectors"] = [transform(artifact, 1_000 if small else 4_000_000, device)]
-        bar.update()
+
+    def embeddings() -> Table:
+        save_artifact(SMALL if small else QWEN_05B, folder, device)
+        return compare_to_processor(artifact, device)
+
+    return {
+        "The card at best": at_best,
+        "The spectrum of W_U": lambda: [
+            compare_spectrum(*head, device, square // 2) for head in heads
+        ],
+        "Embeddings against the processor's": embeddings,
+        "Encoding": encoding,
+        "Encoding, compiled": lambda: [
+            compiled(artifact, torch.bfloat16, *each, device) for each in texts
+        ],
+        "Stored vectors": lambda: [transform(artifact, 1_000 if small else 4_000_000, device)],
+    }
+
+
+def measure(small: bool) -> dict[str, Table]:
+    """All tables, by their titles; of one that failed, why."""
+    # Products in float32 are to be of float32, as on the processor.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    tables: dict[str, Table] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for title, step in tqdm(steps(small, Path(folder)).items(), desc="Measuring"):
+            try:
+                tables[title] = step()
+            except Exception as error:
+                traceback.print_exc()
+                tables[title] = [{FAILED: f"{type(error).__name__}: {error}".splitlines()[0]}]
     return tables
 
 
@@ -121,6 +142,8 @@ def main() -> None:
     (arguments.out / "tables.md").write_text(f"{text}\n", encoding="utf-8")
     figures = {"card": card, "machine": describe_machine(), "tables": tables}
     (arguments.out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    if any(FAILED in table[0] for table in tables.values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What is refused before texts are embedded, and after."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -53,7 +54,7 @@ def check_texts(
             )
 
 
-def room_for_text(model: SentenceTransformer, front: str) -> int | None:
+def room_for_text(model: SentenceTransformer, front: str) -> float:
     """How many tokens of a text the model sees, as its tokenizer counts them; the rest is cut.
 
     (The tokenizer of portable Echo counts each twice.)
@@ -63,7 +64,7 @@ def room_for_text(model: SentenceTransformer, front: str) -> int | None:
         front: What sentence-transformers puts in front of each text.
 
     Returns:
-        The number, or None where there is no limit, or the model doesn't tell it.
+        The number; infinity where there is no limit, or the model doesn't tell it.
 
     Raises:
         MisuseError: If the prompt leaves no room. Tokenizers cut at a limit below the prompt's own
@@ -71,7 +72,7 @@ def room_for_text(model: SentenceTransformer, front: str) -> int | None:
     """
     tokenizer, limit = getattr(model, "tokenizer", None), getattr(model, "max_seq_length", None)
     if not isinstance(tokenizer, PreTrainedTokenizerBase) or limit is None or limit > MOST_TOKENS:
-        return None
+        return math.inf
     features = tokenize(model, [front, front + "a " * (limit + 1)])
     empty, full = features["attention_mask"].sum(dim=1).tolist()
     # The exact form of Echo has it, and there the limit is that of the text alone.
@@ -84,14 +85,14 @@ def room_for_text(model: SentenceTransformer, front: str) -> int | None:
     return int(full - empty) // (2 if exact_echo else 1)
 
 
-def count_cut(model: SentenceTransformer, texts: Sequence[str], room: int) -> int:
-    """How many of some texts have more tokens than there is :func:`room_for_text`."""
+def cut_texts(model: SentenceTransformer, texts: Sequence[str], room: float) -> set[str]:
+    """Those of some texts that have more tokens than there is :func:`room_for_text`."""
     # A token stands for a byte at least, but that some are counted twice.
     long = [text for text in texts if 2 * len(text.encode("utf-8", "surrogatepass")) > room]
     if not long:
-        return 0
+        return set()
     ids = model.tokenizer(long, add_special_tokens=False, verbose=False)["input_ids"]
-    return sum(len(row) > room for row in ids)
+    return {text for text, row in zip(long, ids, strict=True) if len(row) > room}
 
 
 def tell_cut(cut: int, texts: int) -> None:

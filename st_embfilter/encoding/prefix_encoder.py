@@ -25,7 +25,7 @@ from st_embfilter.encoding.checks import (
     Embeddings,
     check_finite,
     check_texts,
-    count_cut,
+    cut_texts,
     room_for_text,
 )
 from st_embfilter.errors import EmbFilterError
@@ -79,7 +79,7 @@ class PrefixEncoder:
         self.model = model
         self.reason: str | None = None
         self.cut = 0
-        self._room = dict[tuple[str, int | None], int | None]()
+        self._room = dict[tuple[str, int | None], float]()
         self._tried = set[str]()
         self._switch = rope_switch(getattr(getattr(model[0], "auto_model", None), "config", None))
 
@@ -119,8 +119,7 @@ class PrefixEncoder:
         )
         front = self.front(prompt_name, prompt, role)
         check_texts(self.model, texts, front)
-        if room := self._room_for_text(front):
-            self.cut += count_cut(self.model, texts, room)
+        room = self._room_for_text(front)
         different = list(dict.fromkeys(texts))
         if different and not self.reason and front not in self._tried:
             self._tried.add(front)
@@ -140,20 +139,24 @@ class PrefixEncoder:
             )
             embeddings = embeddings.astype(np.float32, copy=False)
             check_finite(embeddings, texts)
+            self._count_cut(different, texts, room)
             return embeddings
-        parts = []
+        parts, full = [], list[str]()
         with tqdm(
             total=len(different), desc="Encoding", unit="text", disable=not show_progress_bar
         ) as bar:
             for first in range(0, len(different), WINDOW):
                 window = different[first : first + WINDOW]
-                parts.append(self._encode_window(window, batch_size, front, bar))
-        rows = torch.cat(parts)[:, : self.model.truncate_dim]
+                rows = self._tokenize([f"{front}{text}" for text in window])
+                full += [text for text, row in zip(window, rows, strict=True) if len(row) >= room]
+                parts.append(self._encode_window(rows, batch_size, bar))
+        vectors = torch.cat(parts)[:, : self.model.truncate_dim]
         if normalize_embeddings:
-            rows = nn.functional.normalize(rows)
+            vectors = nn.functional.normalize(vectors)
         places = {text: place for place, text in enumerate(different)}
-        found: Embeddings = rows.numpy()
+        found: Embeddings = vectors.numpy()
         check_finite(found, different)
+        self._count_cut(full, texts, room)
         return found if len(different) == len(texts) else found[[places[text] for text in texts]]
 
     def front(
@@ -167,7 +170,12 @@ class PrefixEncoder:
         name = prompt_name or of_role or self.model.default_prompt_name
         return (prompts.get(name) if name else None) or ""
 
-    def _room_for_text(self, front: str) -> int | None:
+    def _count_cut(self, different: list[str], texts: Sequence[str], room: float) -> None:
+        """Count the texts that were cut, of which some different ones may be."""
+        cut = cut_texts(self.model, different, room)
+        self.cut += sum(text in cut for text in texts) if cut else 0
+
+    def _room_for_text(self, front: str) -> float:
         key = (front, getattr(self.model, "max_seq_length", None))
         if key not in self._room:
             self._room[key] = room_for_text(self.model, front)
@@ -184,13 +192,16 @@ class PrefixEncoder:
         try:
             with tqdm(disable=True) as bar:
                 # In one batch, as some caches can't be had for several texts.
-                found = self._encode_window(few, TRIED_BATCH, front, bar)
+                rows = self._tokenize([f"{front}{text}" for text in few])
+                found = self._encode_window(rows, TRIED_BATCH, bar)
         except NotReusableError as error:
             return str(error)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             return f"{type(error).__name__}: {error}"
-        rows = found[:, : self.model.truncate_dim].numpy()
-        distance = np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        found = found[:, : self.model.truncate_dim]
+        distance = np.linalg.norm(found.numpy() - expected, axis=1) / np.linalg.norm(
+            expected, axis=1
+        )
         dtype = next(self.model.parameters()).dtype
         of_any, of_most = TOLERANCES.get(dtype, LOW_PRECISION_TOLERANCES)
         if not (distance.max() <= of_any and np.median(distance) <= of_most):
@@ -198,11 +209,8 @@ class PrefixEncoder:
         return None
 
     @torch.inference_mode()
-    def _encode_window(
-        self, texts: list[str], batch_size: int, front: str, bar: "tqdm[Any]"
-    ) -> Tensor:
-        """The modules' embeddings of different texts, ``(len(texts), dimensions)`` float32."""
-        rows = self._tokenize([f"{front}{text}" for text in texts])
+    def _encode_window(self, rows: list[Tokens], batch_size: int, bar: "tqdm[Any]") -> Tensor:
+        """The modules' embeddings of different texts, ``(len(rows), dimensions)`` float32."""
         length = shared_length(rows)
         prefix: Any = None
         if length:
@@ -221,11 +229,12 @@ class PrefixEncoder:
         for batch, in_front, skipped in [*groups, *((batch, prefix, length) for batch in rest)]:
             embeddings = self._embed([rows[row] for row in batch], in_front, skipped)
             if result is None:
-                result = torch.empty(len(rows), embeddings.shape[1])
-            result[batch] = embeddings.float().cpu()
+                # A copy from a GPU waits for it: so one for all.
+                result = torch.empty(len(rows), embeddings.shape[1], device=embeddings.device)
+            result[batch] = embeddings.float()
             bar.update(len(batch))
         assert result is not None
-        return result
+        return result.cpu()
 
     def _tokenize(self, texts: list[str]) -> list[Tokens]:
         features = tokenize(self.model, texts)
@@ -235,12 +244,10 @@ class PrefixEncoder:
         ):
             raise NotReusableError("its backbone takes more than tokens")
         pooled = features.get("pooled_mask", features["attention_mask"])
-        return [
-            Tokens(ids[mask], row[mask])
-            for ids, mask, row in zip(
-                features["input_ids"], features["attention_mask"].bool(), pooled, strict=True
-            )
-        ]
+        seen = features["attention_mask"].bool()
+        lengths = seen.sum(dim=1).tolist()
+        rows = (values[seen].split(lengths) for values in (features["input_ids"], pooled))
+        return [Tokens(*row) for row in zip(*rows, strict=True)]
 
     def _embed(self, rows: list[Tokens], prefix: Any, length: int) -> Tensor:
         """The embeddings of some texts, ``(len(rows), dimensions)``."""
