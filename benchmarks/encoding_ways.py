@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from st_embfilter._compat import tokenize
 from st_embfilter.encoding import prefix_encoder
 from st_embfilter.encoding.batches import shared_length
 from st_embfilter.encoding.loading import load_model
@@ -24,7 +25,7 @@ def encode_as_reference(model: SentenceTransformer, texts: list[str]) -> np.ndar
     parts = []
     with torch.inference_mode():
         for first in range(0, len(texts), BATCH):
-            features = transformer(model.preprocess(texts[first : first + BATCH]))
+            features = transformer(tokenize(model, texts[first : first + BATCH]))
             filtered = dense.linear(features["token_embeddings"])
             last = features["attention_mask"].sum(dim=1) - 1
             parts.append(filtered[torch.arange(len(filtered)), last].float())

@@ -34,6 +34,8 @@ def test_a_dtype_is_of_the_weights_alone(tiny_artifact: Path) -> None:
     plain = SentenceTransformer(
         str(tiny_artifact), device="cpu", model_kwargs={"dtype": torch.bfloat16}
     )
+    if plain[0].auto_model.rotary_emb.inv_freq.dtype != torch.float32:
+        pytest.skip("this sentence-transformers rounds the rotary frequencies")
     texts = ["short", "a text of some more words " * 20]
     np.testing.assert_array_equal(loaded.encode(texts), plain.encode(texts))
 

@@ -40,7 +40,8 @@ def write_gguf(model: PreTrainedModel, path: Path, tokenizer: PreTrainedTokenize
     config: Any = model.config
     kind = ARCHITECTURES[config.model_type]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[kind])
-    rope = config.rope_parameters
+    # transformers 4 has it in the configuration itself.
+    rope = getattr(config, "rope_parameters", None) or {"rope_theta": config.rope_theta}
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
