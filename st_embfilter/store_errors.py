@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from st_embfilter.errors import EmbFilterError, MissingDependencyError, StoreError
 
 NO_S3 = "what answers there doesn't speak as S3 does: look at the endpoint"
+GONE = "it is not there, or not any more: the same command looks anew"
+# With S3's own word, and without one.
+MISSING = r"NO_SUCH_KEY|RESOURCE_NOT_FOUND"
 # pyarrow has one exception for all of it, and the store's code in its text.
 MEANINGS = {
     # An expired token answers a request for an object's headers with 400, and no word.
@@ -16,6 +19,7 @@ MEANINGS = {
     r"MISSING_AUTHENTICATION": "access is denied: see which credentials the store's own tools find "
     "here, and what they may do",
     r"NO_SUCH_BUCKET": "there is no such bucket",
+    MISSING: GONE,
     r"XML_ERROR": NO_S3,
 }
 
@@ -33,9 +37,7 @@ def store_errors(place: object) -> Iterator[None]:
     except EmbFilterError:
         raise
     except FileNotFoundError as error:
-        raise StoreError(
-            f"{place} is not there, or not any more: the same command looks anew"
-        ) from error
+        raise StoreError(f"{place}: {GONE}") from error
     except ImportError as error:
         raise MissingDependencyError(
             f"{place} needs another package: {error}. (What pyarrow knows, as s3:// and gs://, "
@@ -44,6 +46,11 @@ def store_errors(place: object) -> Iterator[None]:
     # fsspec's file systems raise what the libraries below them do.
     except Exception as error:
         raise StoreError(f"{place}: {meaning(error) or _first_line(error)}") from error
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether a file isn't there, or was deleted when it was found already."""
+    return isinstance(error, FileNotFoundError) or bool(re.search(MISSING, str(error)))
 
 
 def meaning(error: Exception) -> str | None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from st_embfilter.errors import MisuseError, OutputExistsError, StoreError
 from st_embfilter.file_systems import file_system, is_fsspec
 from st_embfilter.files import check_absent, rename_to_absent, sync
-from st_embfilter.store_errors import NO_S3, store_errors
+from st_embfilter.store_errors import NO_S3, is_gone, store_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -166,8 +166,10 @@ class Place:
             try:
                 with files.open_input_file(path) as file:
                     return bytes(file.read())
-            except FileNotFoundError:
-                return None
+            except OSError as error:
+                if is_gone(error):
+                    return None
+                raise
 
     def version(self, info: "pa.fs.FileInfo", file: "pa.NativeFile | None" = None) -> str:
         """What tells its content from an earlier one's: size and time, and ETag where it has one.

@@ -18,6 +18,7 @@ from st_embfilter.errors import (  # noqa: E402
     MisuseError,
     StoreError,
 )
+from st_embfilter.store_errors import store_errors  # noqa: E402
 from st_embfilter.stores import Place  # noqa: E402
 from support import s3_server  # noqa: E402
 from support.s3_server import BUCKET, S3, SECRET  # noqa: E402
@@ -76,6 +77,20 @@ def test_a_version_takes_no_request_of_its_own(s3: S3) -> None:
     assert s3.requests == ["HEAD a"]
     place.version(info)
     assert s3.requests == ["HEAD a"]
+
+
+@pytest.mark.parametrize("told", [s3_server.ERROR.format("NoSuchKey", "No such key"), ""])
+def test_deleted_after_it_was_found(told: str, s3: S3) -> None:
+    place = Place.of(f"s3://{BUCKET}/a")
+    # The answer's text has to find room where the object was to go.
+    place.write(bytes(1000))
+    s3.fail("GET a", s3_server.status("404 Not Found", told), 2)
+    assert place.read() is None
+    with (
+        pytest.raises(StoreError, match="a: it is not there, or not any more"),
+        store_errors(place),
+    ):
+        place.open().read()
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from st_embfilter import build_model, save_pretrained
 from st_embfilter.artifact.filter_block import LARGEST, common_direction, filter_block
 from st_embfilter.artifact.gguf_export import export_gguf
+from st_embfilter.checkpoint.causal_config import TRANSFORMERS_MAJOR
 from st_embfilter.errors import (
     BandError,
     CheckpointError,
@@ -83,6 +84,8 @@ def test_too_many_dimensions() -> None:
 @pytest.fixture(scope="module", params=FAMILIES)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """An artifact, and the GGUF file of its language model."""
+    if request.param == "Gemma 3" and TRANSFORMERS_MAJOR < 5:
+        pytest.skip("transformers 4 can't load Gemma 3 without its head")
     work = tmp_path_factory.mktemp("gguf")
     file = save_both(request.param, work / "llm")
     built = build_model(work / "llm", band="edge", ratio=4, device="cpu", dtype=torch.float32)
