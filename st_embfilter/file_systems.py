@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.fs
 
-ARROWS = ("gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
-# The last of so many tries is half a minute after the first.
-TRIES = 7
+GOOGLES = ("gs", "gcs")
+ARROWS = (*GOOGLES, "abfs", "abfss", "hdfs", "viewfs")
+# The last of so many tries is half a minute after the first; of Google's, as late.
+TRIES, RETRY_SECONDS = 7, 30
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 
 
@@ -34,6 +35,8 @@ def file_system(scheme: str, host: str, query: str) -> "tuple[pa.fs.FileSystem, 
         return pyarrow.fs.LocalFileSystem(), ""
     if scheme == "s3":
         return _s3(host, dict(parse_qsl(query))), host
+    if scheme in GOOGLES:
+        query = "&".join(filter(None, [query, f"retry_limit_seconds={RETRY_SECONDS}"]))
     root = f"{scheme}://{host}" + (f"?{query}" if query else "")
     if scheme in ARROWS:
         native: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(root)

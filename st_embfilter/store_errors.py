@@ -16,8 +16,8 @@ MEANINGS = {
     r"ExpiredToken|EXPIRED|status 400\) during HeadObject": "the credentials have expired: renew "
     "them",
     r"ACCESS_DENIED|status 40[13]|INVALID_ACCESS_KEY|INVALID_CLIENT|SIGNATURE|PermissionDenied|"
-    r"MISSING_AUTHENTICATION": "access is denied: see which credentials the store's own tools find "
-    "here, and what they may do",
+    r"MISSING_AUTHENTICATION|PERMISSION_DENIED|UNAUTHENTICATED": "access is denied: see which "
+    "credentials the store's own tools find here, and what they may do",
     r"NO_SUCH_BUCKET": "there is no such bucket",
     MISSING: GONE,
     r"XML_ERROR": NO_S3,
@@ -54,9 +54,9 @@ def is_gone(error: Exception) -> bool:
 
 
 def meaning(error: Exception) -> str | None:
-    """What S3's refusal means, if it is one; other stores' errors speak for themselves."""
+    """What S3's or Google's refusal means, if it is one; others' errors speak for themselves."""
     text = str(error)
-    if "AWS Error" not in text:
+    if not re.search("AWS Error|google::cloud::Status", text):
         return None
     for pattern, words in MEANINGS.items():
         if re.search(pattern, text):
@@ -66,4 +66,4 @@ def meaning(error: Exception) -> str | None:
 
 def _first_line(error: Exception) -> str:
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r" \(Request ID: \w+\)", "", text)
+    return re.sub(r" \(Request ID: \w+\)| error_info=.*", "", text)

@@ -28,6 +28,7 @@ from support.models import tiny_llama
 from support.prefork import clean_environment
 
 if TYPE_CHECKING:
+    from support.gcs_server import GCS
     from support.s3_server import S3
 
 # A busy machine is not a failure.
@@ -131,6 +132,24 @@ def s3(s3_server: "S3") -> "S3":
     """S3 with an empty bucket, found by this process and those it starts."""
     s3_server.reset()
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator["GCS"]:
+    pytest.importorskip(
+        "gcp_storage_emulator", reason="what stands for Google's is missing: see the Makefile"
+    )
+    from support.gcs_server import serve_gcs
+
+    with serve_gcs() as gcs:
+        yield gcs
+
+
+@pytest.fixture
+def gcs(gcs_server: "GCS") -> "GCS":
+    """Google's object store, with an empty bucket."""
+    gcs_server.wipe()
+    return gcs_server
 
 
 @pytest.fixture

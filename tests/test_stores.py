@@ -24,9 +24,11 @@ from support import s3_server  # noqa: E402
 from support.s3_server import BUCKET, S3, SECRET  # noqa: E402
 
 
-@pytest.fixture(params=["disk", "s3", "memory"])
+@pytest.fixture(params=["disk", "s3", "gs", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty one, of each kind of file system: this machine's, pyarrow's and fsspec's."""
+    if request.param == "gs":
+        return Place.of(request.getfixturevalue("gcs").uri("deep/folder"))
     if request.param == "s3":
         request.getfixturevalue("s3")
         return Place.of(f"s3://{BUCKET}/deep/folder")
@@ -202,6 +204,18 @@ def test_no_such_endpoint(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_systems, "TRIES", 1)
     place = Place.of("s3://bucket/a?endpoint_override=127.0.0.1:1&scheme=http")
     with pytest.raises(StoreError, match="failed again and again, or can't be reached"):
+        place.files()
+
+
+def test_googles_errors(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_systems, "RETRY_SECONDS", 1)
+    place = Place.of("gs://anonymous@bucket/a?endpoint_override=127.0.0.1:1&scheme=http")
+    with pytest.raises(StoreError, match=r"can't be reached: .*connect"):
+        place.files()
+    endpoint = s3.url.removeprefix("http://")
+    place = Place.of(f"gs://anonymous@bucket/a?endpoint_override={endpoint}&scheme=http")
+    s3.fail("", s3_server.DENIED, 1000)
+    with pytest.raises(StoreError, match="access is denied: see which credentials"):
         place.files()
 
 

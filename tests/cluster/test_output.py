@@ -23,11 +23,13 @@ from st_embfilter.vectors.parquet_file import ParquetTable  # noqa: E402
 from support.corpora import ROWS, TASK, vectors_table  # noqa: E402
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", "s3", "gs"])
 def out(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """The output, on a disk and in an object store: they go one way."""
+    """The output, on a disk and in object stores: they go one way."""
     if request.param == "disk":
         return Place.of(tmp_path / "out")
+    if request.param == "gs":
+        return Place.of(request.getfixturevalue("gcs").uri("out"))
     request.getfixturevalue("s3")
     return Place.of("s3://bucket/out")
 
