@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from st_embfilter.errors import EmbFilterError, MissingDependencyError, StoreError
 
 NO_S3 = "what answers there doesn't speak as S3 does: look at the endpoint"
-GONE = "it is not there, or not any more: the same command looks anew"
+GONE = "is not there, or not any more: the same command looks anew"
 # With S3's own word, and without one.
 MISSING = r"NO_SUCH_KEY|RESOURCE_NOT_FOUND"
 # pyarrow has one exception for all of it, and the store's code in its text.
@@ -19,7 +19,7 @@ MEANINGS = {
     r"MISSING_AUTHENTICATION|PERMISSION_DENIED|UNAUTHENTICATED": "access is denied: see which "
     "credentials the store's own tools find here, and what they may do",
     r"NO_SUCH_BUCKET": "there is no such bucket",
-    MISSING: GONE,
+    MISSING: f"it {GONE}",
     r"XML_ERROR": NO_S3,
 }
 
@@ -36,8 +36,6 @@ def store_errors(place: object) -> Iterator[None]:
         yield
     except EmbFilterError:
         raise
-    except FileNotFoundError as error:
-        raise StoreError(f"{place}: {GONE}") from error
     except ImportError as error:
         raise MissingDependencyError(
             f"{place} needs another package: {error}. (What pyarrow knows, as s3:// and gs://, "
@@ -45,6 +43,8 @@ def store_errors(place: object) -> Iterator[None]:
         ) from error
     # fsspec's file systems raise what the libraries below them do.
     except Exception as error:
+        if is_gone(error):
+            raise StoreError(f"{place} {GONE}") from error
         raise StoreError(f"{place}: {meaning(error) or _first_line(error)}") from error
 
 

@@ -89,7 +89,7 @@ def test_deleted_after_it_was_found(told: str, s3: S3) -> None:
     s3.fail("GET a", s3_server.status("404 Not Found", told), 2)
     assert place.read() is None
     with (
-        pytest.raises(StoreError, match="a: it is not there, or not any more"),
+        pytest.raises(StoreError, match="a is not there, or not any more"),
         store_errors(place),
     ):
         place.open().read()

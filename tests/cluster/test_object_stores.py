@@ -273,7 +273,7 @@ def test_bad_input(
     # Deleted between the listing and the look into it.
     gone = s3_server.status("404 Not Found")
     s3.fail("HEAD in/a.parquet", gone, 1000)
-    fails(refused(source), 1, f"{source}/a.parquet: it is not there, or not any more")
+    fails(refused(source), 1, f"{source}/a.parquet is not there, or not any more")
     assert not s3.objects("out")
 
 

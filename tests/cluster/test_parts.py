@@ -123,7 +123,7 @@ def test_a_file_that_changes_meanwhile(vectors: Path) -> None:
     with pytest.raises(VectorFileError, match=r"a\.parquet has changed since the job began"):
         part.table()
     (vectors / "a.parquet").unlink()
-    with pytest.raises(StoreError, match=r"a\.parquet: it is not there, or not any more"):
+    with pytest.raises(StoreError, match=r"a\.parquet is not there, or not any more"):
         part.table()
 
 
