@@ -2,11 +2,12 @@
 
     st-embfilter export ARTIFACT onnx
     st-embfilter export ARTIFACT openvino
-    python benchmarks/speed/runtimes.py ARTIFACT --data DIR [--pairs 150]
+    python benchmarks/speed/runtimes.py ARTIFACT --data DIR [--pairs 150] [--only compiled]
 
 The sentences of pairs of STS16, a batch after the other by length, as `encode` does it. An exported
 graph takes no keys and values, so it computes the prompt anew with every text; `encode` is timed
-that way too. int8: matrices and what they are multiplied with, quantized by ONNX Runtime.
+that way too, and compiled by PyTorch, without its first call, of minutes. int8: matrices and what
+they are multiplied with, quantized by ONNX Runtime.
 """
 
 import argparse
@@ -71,6 +72,11 @@ def ways(artifact: Path, work: Path) -> Iterator[tuple[str, Callable[[list[str]]
         name = str(dtype).removeprefix("torch.")
         yield f"`encode`, {name}", encoder.encode
         yield f"`encode`, {name}, the prompt anew", partial(encode_anew, encoder)
+    for dtype in (torch.float32, torch.bfloat16):
+        compiled = load_model(artifact, device="cpu", dtype=dtype)
+        compiled[0].auto_model.compile(dynamic=True)
+        name = str(dtype).removeprefix("torch.")
+        yield f"`encode`, {name}, compiled", PrefixEncoder(compiled).encode
     model = load_model(artifact, device="cpu", dtype=torch.float32)
     graphs: list[tuple[str, Callable[[], Any]]] = [
         ("ONNX Runtime, float32", lambda: onnx_runner(artifact / "onnx" / "model.onnx")),
@@ -97,6 +103,7 @@ def main() -> None:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=150)
+    parser.add_argument("--only", default="", help="ways with this in their names")
     arguments = parser.parse_args()
     left, right, gold = (
         part[: arguments.pairs] for part in read_tasks(arguments.data, [TASK])[TASK]
@@ -111,6 +118,8 @@ def main() -> None:
     expected = ours(texts)
     with tempfile.TemporaryDirectory() as work:
         for name, way in ways(arguments.artifact, Path(work)):
+            if arguments.only not in name:
+                continue
             found = way(texts)
             rounds = [
                 [once(partial(task, texts), "cpu")[1] for task in (ours, way)]
