@@ -42,6 +42,7 @@ TASK = "STS16"
 ROUNDS = 3
 # Ids and mask in, hidden states out.
 Graph = Callable[[dict[str, np.ndarray]], np.ndarray]
+Way = Callable[[list[str]], np.ndarray]
 
 
 def in_openvino(path: Path, precision: str) -> Graph:
@@ -65,19 +66,20 @@ def encode_with_graph(model: SentenceTransformer, graph: Graph, texts: list[str]
     return filtered.detach().numpy()
 
 
-def ways(artifact: Path, work: Path) -> Iterator[tuple[str, Callable[[list[str]], np.ndarray]]]:
-    """Every runtime and precision, one loaded at a time."""
+def compiled(artifact: Path, dtype: torch.dtype) -> PrefixEncoder:
+    model = load_model(artifact, device="cpu", dtype=dtype)
+    model[0].auto_model.compile(dynamic=True)
+    return PrefixEncoder(model)
+
+
+def ways(artifact: Path, work: Path) -> Iterator[tuple[str, Callable[[], Way]]]:
+    """Every runtime and precision, by its name, and what loads it."""
     for dtype in (torch.float32, torch.bfloat16):
-        encoder = encoder_of(artifact, dtype)
-        name = str(dtype).removeprefix("torch.")
-        yield f"`encode`, {name}", encoder.encode
-        yield f"`encode`, {name}, the prompt anew", partial(encode_anew, encoder)
-    for dtype in (torch.float32, torch.bfloat16):
-        compiled = load_model(artifact, device="cpu", dtype=dtype)
-        compiled[0].auto_model.compile(dynamic=True)
-        name = str(dtype).removeprefix("torch.")
-        yield f"`encode`, {name}, compiled", PrefixEncoder(compiled).encode
-    model = load_model(artifact, device="cpu", dtype=torch.float32)
+        name = f"`encode`, {str(dtype).removeprefix('torch.')}"
+        ours = partial(encoder_of, artifact, dtype)
+        yield name, lambda ours=ours: ours().encode
+        yield f"{name}, the prompt anew", lambda ours=ours: partial(encode_anew, ours())
+        yield f"{name}, compiled", lambda dtype=dtype: compiled(artifact, dtype).encode
     graphs: list[tuple[str, Callable[[], Any]]] = [
         ("ONNX Runtime, float32", lambda: onnx_runner(artifact / "onnx" / "model.onnx")),
         ("ONNX Runtime, int8", lambda: onnx_runner(quantized(artifact, work))),
@@ -89,8 +91,9 @@ def ways(artifact: Path, work: Path) -> Iterator[tuple[str, Callable[[list[str]]
             for precision in ("f32", "bf16")
         ),
     ]
+    model = load_model(artifact, device="cpu", dtype=torch.float32)
     for name, load in graphs:
-        yield name, partial(encode_with_graph, model, load())
+        yield name, lambda load=load: partial(encode_with_graph, model, load())
 
 
 def quantized(artifact: Path, work: Path) -> Path:
@@ -117,9 +120,10 @@ def main() -> None:
     ours = encoder_of(arguments.artifact, torch.float32).encode
     expected = ours(texts)
     with tempfile.TemporaryDirectory() as work:
-        for name, way in ways(arguments.artifact, Path(work)):
+        for name, load in ways(arguments.artifact, Path(work)):
             if arguments.only not in name:
                 continue
+            way = load()
             found = way(texts)
             rounds = [
                 [once(partial(task, texts), "cpu")[1] for task in (ours, way)]

@@ -137,12 +137,8 @@ class Output:
         counting = (partial(self._rows, part) for part in parts)
         rows = list(in_order(counting, AT_ONCE, 4 * AT_ONCE))
         counted = [replace(part, rows=of_part) for part, of_part in zip(parts, rows, strict=True)]
-        manifest = {
-            **facts,
-            "rows": sum(rows),
-            "parts": [asdict(part) for part in counted],
-        }
-        content = json.dumps(manifest, indent=1).encode()
+        made = {**facts, "rows": sum(rows), "parts": [asdict(part) for part in counted]}
+        content = json.dumps(made, indent=1).encode()
         # Another run of the command may have been sooner.
         if not self._is_ours() and self.manifest.read() != content:
             raise OutputExistsError(TAKEN.format(self.place))
@@ -152,7 +148,8 @@ class Output:
                     self.place.inside(name).delete()
             self.manifest.write(content)
             self.unfinished.delete()
-        return json.loads(content)  # type: ignore[no-any-return]
+        manifest: dict[str, Any] = json.loads(content)
+        return manifest
 
     def _rows(self, part: Part) -> int:
         """How many rows a part has that is there."""

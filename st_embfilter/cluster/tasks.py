@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from st_embfilter._version import __version__
 from st_embfilter.cluster.joined_table import JoinedTable
 from st_embfilter.cluster.parts import Part, origin, rows_of_part
 from st_embfilter.errors import DataError, MisuseError, NonFiniteError
+from st_embfilter.row_blocks import non_finite_rows
 from st_embfilter.vectors.parquet_file import ParquetTable
 from st_embfilter.vectors.transform import check_width
 from st_embfilter.vectors.vector_column import (
@@ -198,7 +197,7 @@ class Filtering:
             first = 0
             for batch in rows_of_part(table, part, max(1, WRITE_BYTES // (4 * vectors.width))):
                 raw = vectors.vectors(batch.column(position), part.first + first)
-                bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+                bad = non_finite_rows(raw)
                 if len(bad):
                     path, row = origin(table, part, first + int(bad[0]))
                     raise NonFiniteError(

@@ -192,16 +192,14 @@ class PrefixEncoder:
         try:
             with tqdm(disable=True) as bar:
                 # In one batch, as some caches can't be had for several texts.
-                rows = self._tokenize([f"{front}{text}" for text in few])
-                found = self._encode_window(rows, TRIED_BATCH, bar)
+                tokens = self._tokenize([f"{front}{text}" for text in few])
+                found = self._encode_window(tokens, TRIED_BATCH, bar)
         except NotReusableError as error:
             return str(error)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             return f"{type(error).__name__}: {error}"
-        found = found[:, : self.model.truncate_dim]
-        distance = np.linalg.norm(found.numpy() - expected, axis=1) / np.linalg.norm(
-            expected, axis=1
-        )
+        rows = found[:, : self.model.truncate_dim].numpy()
+        distance = np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
         dtype = next(self.model.parameters()).dtype
         of_any, of_most = TOLERANCES.get(dtype, LOW_PRECISION_TOLERANCES)
         if not (distance.max() <= of_any and np.median(distance) <= of_most):
